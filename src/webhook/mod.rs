@@ -1,0 +1,3 @@
+//! The way in: limits, signature, replay window, and Buildkite's JSON.
+
+pub mod payload;

@@ -1,1 +1,3 @@
+//! kitepush from outside: real files, real sockets, real servers.
 
+mod fixtures;

@@ -27,9 +27,19 @@
 //!
 //! Absent on purpose: several replicas on one ledger, remote write, backfill through Buildkite's REST API.
 
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod health;
 pub mod ledger;
 pub mod metrics;
 pub mod webhook;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The revision that this build was made of, from `KITEPUSH_REVISION` at compile time.
+pub const REVISION: &str = match option_env!("KITEPUSH_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

@@ -1,3 +1,4 @@
 //! The way in: limits, signature, replay window, and Buildkite's JSON.
 
 pub mod payload;
+pub mod signature;

@@ -32,4 +32,5 @@ pub mod event;
 pub mod health;
 pub mod ledger;
 pub mod metrics;
+pub mod push;
 pub mod webhook;

@@ -442,3 +442,6 @@ fn integer(text: &str) -> Option<u64> {
         (float >= 0.0 && float.fract() == 0.0).then_some(float as u64)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ pub struct Pusher;
 
 /// The running loop.
 pub struct Handle {
-    stop: watch::Sender<Option<Instant>>,
+    stop: watch::Sender<Option<tokio::time::Instant>>,
     ended: oneshot::Receiver<FinalPush>,
 }
 
@@ -108,7 +108,7 @@ impl Handle {
     /// abandoned. Returns by `deadline`, whatever hangs.
     pub async fn stop(self, deadline: Instant) -> FinalPush {
         // The loop may have ended by a bug, which `ended` tells.
-        let _ = self.stop.send(Some(deadline));
+        let _ = self.stop.send(Some(deadline.into()));
         match tokio::time::timeout_at(deadline.into(), self.ended).await {
             Ok(Ok(last)) => last,
             Ok(Err(_)) => FinalPush::Failed("the push loop is gone".to_owned()),

@@ -89,7 +89,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
     }
 
     /// Runs until `stop` holds a deadline or is closed, then pushes a last time before that deadline.
-    pub(super) async fn until(mut self, mut stop: watch::Receiver<Option<std::time::Instant>>) -> FinalPush {
+    pub(super) async fn until(mut self, mut stop: watch::Receiver<Option<Instant>>) -> FinalPush {
         let mut resting = stop.clone();
         let deadline = {
             let mut cycle = std::pin::pin!(self.cycle(&mut resting));
@@ -103,14 +103,14 @@ impl<E: Exposition, T: Target> Run<E, T> {
             match deadline {
                 None => *stop.borrow(),
                 Some(deadline) => {
-                    let left = deadline.map_or(Duration::ZERO, |at| Instant::from_std(at) - Instant::now());
+                    let left = deadline.map_or(Duration::ZERO, |at| at - Instant::now());
                     // Usually it ends within this, and the gateway does not see two pushes at once.
                     let _ = timeout(GRACE.min(left / 4), cycle).await;
                     deadline
                 }
             }
         };
-        let deadline = deadline.map_or_else(Instant::now, Instant::from_std);
+        let deadline = deadline.unwrap_or_else(Instant::now);
         let last = self.last(deadline).await;
         match &last {
             FinalPush::Accepted => info!("final push accepted"),
@@ -120,7 +120,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
     }
 
     /// Restores, then pushes in turn, until `stop`.
-    async fn cycle(&mut self, stop: &mut watch::Receiver<Option<std::time::Instant>>) {
+    async fn cycle(&mut self, stop: &mut watch::Receiver<Option<Instant>>) {
         loop {
             let started = Instant::now();
             let pause = match self.restored().await {
@@ -354,7 +354,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
 }
 
 /// Waits until `until`, or until told to stop, which it says.
-async fn told_within(stop: &mut watch::Receiver<Option<std::time::Instant>>, until: Instant) -> bool {
+async fn told_within(stop: &mut watch::Receiver<Option<Instant>>, until: Instant) -> bool {
     let told = async {
         // Closed is told as well.
         let _ = stop.wait_for(Option::is_some).await;
@@ -364,3 +364,6 @@ async fn told_within(stop: &mut watch::Receiver<Option<std::time::Instant>>, unt
         () = sleep_until(until) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,7 @@ pub mod event;
 pub mod health;
 pub mod ledger;
 pub mod metrics;
+pub mod push;
 pub mod webhook;
 
 /// The version of this build.

@@ -6,6 +6,7 @@
 //! between must never show zeros again after a value.
 
 pub mod catalogue;
+pub mod encoding;
 pub mod labels;
 pub mod own;
 pub mod series;
@@ -23,7 +24,8 @@ pub trait Exposition: Send + Sync + 'static {
     /// Takes the copy. Blocks while series whose hold has ended are noted in the store: call it from a thread that may.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// The copy for the last push of a clean stop.
+    /// Takes the copy for the last push of a process that stops. It may show what a regular one still holds back, when
+    /// nobody could show it later.
     fn final_snapshot(&self) -> Self::Snapshot {
         self.snapshot()
     }

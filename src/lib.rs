@@ -27,6 +27,7 @@
 //!
 //! Absent on purpose: several replicas on one ledger, remote write, backfill through Buildkite's REST API.
 
+pub mod config;
 pub mod demo;
 pub mod event;
 pub mod health;

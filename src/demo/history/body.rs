@@ -284,7 +284,6 @@ pub(super) struct ClusterToken<'a> {
     pub(super) id: &'a str,
     pub(super) description: &'a str,
     pub(super) allowed_ip_addresses: &'a str,
-    pub(super) url: String,
     pub(super) created_at: Stamp,
 }
 

@@ -124,9 +124,11 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// What any delivery tells, whatever its event: waits, retries, rebuilds.
+    /// What any delivery tells of its subject, whatever the event: waits, retries, rebuilds. The build inside a job's
+    /// body may be older or newer than the event, so it tells nothing.
     pub(super) fn every_delivery(&mut self, event: &str, view: &View, job: Option<(&Job, Phase)>) {
-        if let Some(started_at) = view.started_at {
+        let of_build = event.starts_with("build.");
+        if let Some(started_at) = view.started_at.filter(|_| of_build) {
             let once = format!("build.wait {} {}", self.build.id, started_at.as_millis());
             let series = self.of_build("buildkite_build_wait_seconds", &[]);
             let scheduled_at = self.build.time(self.build.scheduled_at);
@@ -135,7 +137,7 @@ impl<'a> Rules<'a> {
                 self.push(once, series, Value::Observed { millis }, needs);
             }
         }
-        if self.build.rebuilt_from.is_some() {
+        if of_build && self.build.rebuilt_from.is_some() {
             let once = format!("build.rebuilt {}", self.build.id);
             self.one(once, self.of_pipeline("buildkite_builds_rebuilt_total", &[]));
         }

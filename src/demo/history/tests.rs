@@ -51,6 +51,17 @@ fn bodies_are_those_of_buildkite() {
 }
 
 #[test]
+fn every_body_is_an_event_to_the_parser() {
+    use crate::webhook::payload;
+    for delivery in &day(4).deliveries {
+        let event = payload::parse(delivery.body.as_bytes(), &payload::Extract::default()).unwrap();
+        assert_eq!(event.name.as_str(), delivery.event);
+        let named = if delivery.event.starts_with("cluster_token.") { "" } else { "tidewater" };
+        assert_eq!(&*event.organization, named, "{}", delivery.event);
+    }
+}
+
+#[test]
 fn what_two_deliveries_tell_under_one_key_is_one_thing() {
     for seed in 0..8 {
         let history = day(seed);

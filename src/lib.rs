@@ -29,6 +29,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod event;
 pub mod health;
 pub mod ledger;

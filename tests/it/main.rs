@@ -2,7 +2,4 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod fixtures;
-mod push;
-mod push_credentials;
-mod push_tls;
 mod support;

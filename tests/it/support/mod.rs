@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod certs;
+pub(crate) mod counting;
 pub(crate) mod http;
 pub(crate) mod server;
 pub(crate) mod stub;

@@ -5,6 +5,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod http;
+pub(crate) mod pushing;
 pub(crate) mod server;
 pub(crate) mod stub;
 

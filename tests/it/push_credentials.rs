@@ -161,3 +161,61 @@ fn headers_of_all_three_kinds_are_sent_and_a_proxy_is_gone_through() {
     // base64 of `us er:pa ss`
     assert_eq!(put.header("proxy-authorization"), Some("Basic dXMgZXI6cGEgc3M="));
 }
+
+#[test]
+fn no_log_line_of_any_level_shows_a_secret() {
+    let logs = logs();
+    let tokens = Stub::start(|_| Reply::Answer(200, Vec::new(), r#"{"access_token": "planted-token"}"#.to_owned()));
+    // It refuses at first, so that the way of errors is seen too.
+    let mut refusals = 2;
+    let proxy = Stub::start(move |_| {
+        refusals -= 1;
+        Reply::status(if refusals >= 0 { 401 } else { 200 })
+    });
+    let common = format!(
+        "    proxy_url: http://user:planted-proxy@{}\n    headers: {{X-Secret: {{secrets: [planted-header]}}}}\n",
+        proxy.address
+    );
+    for auth in [
+        "basic_auth: {username: user, password: planted-password}".to_owned(),
+        "authorization: {credentials: planted-bearer}".to_owned(),
+        format!("oauth2: {{client_id: id, client_secret: planted-client, token_url: '{}'}}", tokens.url()),
+    ] {
+        let config = config("http://gateway.invalid", &format!("  http:\n    {auth}\n{common}"));
+        assert!(!format!("{config:?}").contains("planted-"), "{config:?}");
+        let pushing = Pushing::start(&config, totals());
+        pushing.wait_for_push();
+        pushing.stop(Duration::from_secs(2));
+    }
+    let broken = config("https://localhost:1", &format!("  http:\n{common}"));
+    Pushing::start(&broken, totals()).trouble();
+    let logs = String::from_utf8_lossy(&logs.lock().unwrap()).into_owned();
+    assert!(logs.contains("gateway.invalid"), "nothing was captured");
+    let shown: Vec<_> = logs.lines().filter(|line| line.contains("planted-")).collect();
+    assert!(shown.is_empty(), "{shown:#?}");
+}
+
+/// Everything that is logged in this process from now on, at any level, by any crate.
+fn logs() -> Arc<Mutex<Vec<u8>>> {
+    let logs = Arc::new(Mutex::new(Vec::new()));
+    let writer = Captured(logs.clone());
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    logs
+}
+
+#[derive(Clone)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -6,6 +6,7 @@
 pub(crate) mod certs;
 pub(crate) mod counting;
 pub(crate) mod http;
+pub(crate) mod pushing;
 pub(crate) mod server;
 pub(crate) mod stub;
 

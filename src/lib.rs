@@ -29,10 +29,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod event;
 pub mod health;
 pub mod ledger;
 pub mod metrics;
+pub mod push;
 pub mod webhook;
 
 /// The version of this build.

@@ -1,1 +1,8 @@
+//! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod fixtures;
+mod push;
+mod push_credentials;
+mod push_tls;
+mod support;

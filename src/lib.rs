@@ -27,8 +27,11 @@
 //!
 //! Absent on purpose: several replicas on one ledger, remote write, backfill through Buildkite's REST API.
 
+pub mod config;
 pub mod event;
 pub mod health;
 pub mod ledger;
+pub mod listener;
 pub mod metrics;
+pub mod tls;
 pub mod webhook;

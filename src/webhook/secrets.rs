@@ -2,6 +2,7 @@
 //! without a restart.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -75,7 +76,6 @@ impl Active {
 ///
 /// The lock is held to clone or to replace an `Arc`, never while files are read or codes computed: readers wait a few
 /// nanoseconds at most, which is why this is not one more dependency.
-#[derive(Debug)]
 pub struct Secrets {
     files: Vec<PathBuf>,
     inline: Vec<SecretString>,
@@ -83,6 +83,12 @@ pub struct Secrets {
     seen: Mutex<Seen>,
     own: Arc<Own>,
     health: Arc<Health>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("files", &self.files).field("active", &self.active()).finish_non_exhaustive()
+    }
 }
 
 /// What the last look at the files found.
@@ -110,14 +116,7 @@ impl Secrets {
     ) -> Result<Self, SecretError> {
         let contents = read_all(&files, &inline)?;
         let active = activate(&contents, &own);
-        Ok(Self {
-            files,
-            inline,
-            active: RwLock::new(Arc::new(active)),
-            seen: Mutex::new(Seen::Settled),
-            own,
-            health,
-        })
+        Ok(Self { files, inline, active: RwLock::new(Arc::new(active)), seen: Mutex::new(Seen::Settled), own, health })
     }
 
     /// Those that are active now.
@@ -252,11 +251,7 @@ mod tests {
 
     impl Given {
         fn new() -> Self {
-            Self {
-                dir: TempDir::new().unwrap(),
-                health: Arc::default(),
-                own: Arc::new(Own::new("test", "test")),
-            }
+            Self { dir: TempDir::new().unwrap(), health: Arc::default(), own: Arc::new(Own::new("test", "test")) }
         }
 
         fn write(&self, name: &str, content: &str) {
@@ -371,8 +366,8 @@ mod tests {
     fn each_match_is_counted_under_the_short_id_of_the_secret() {
         let given = Given::new();
         let secrets = given.load(&[], &["one", "two"]).unwrap();
-        let id = Key::new(b"two").id();
-        let place = secrets.active().keys().position(|key| key.id() == id).unwrap();
+        let id = *Key::new(b"two").id();
+        let place = secrets.active().keys().position(|key| *key.id() == id).unwrap();
         secrets.active().matched(place);
         assert_eq!(given.own.secret_matches.with_label_values(&[id.as_str()]).get(), 1);
     }

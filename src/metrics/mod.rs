@@ -1,5 +1,6 @@
 //! From deltas to series: the catalogue, labels, values, and how they are exposed.
 
+pub mod encoding;
 pub mod own;
 
 use prometheus::proto::MetricFamily;
@@ -11,6 +12,12 @@ pub trait Exposition: Send + Sync + 'static {
 
     /// Takes the copy. Blocks while series whose hold has ended are noted in the store: call it from a thread that may.
     fn snapshot(&self) -> Self::Snapshot;
+
+    /// Takes the copy for the last push of a process that stops. It may show what a regular one still holds back, when
+    /// nobody could show it later.
+    fn final_snapshot(&self) -> Self::Snapshot {
+        self.snapshot()
+    }
 
     /// Says that the gateway accepted that snapshot (200 or 202), or that a scrape was served with it.
     fn exposed(&self, snapshot: &Self::Snapshot);

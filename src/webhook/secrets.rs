@@ -1,48 +1,18 @@
 //! The webhook secrets: any number of them active at once, from files, directories and the configuration, exchanged
 //! without a restart.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use prometheus::IntCounter;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 
 use super::signature::Key;
+use crate::config::files::{SecretBytes, read_secrets};
+use crate::config::{Auth, Problem};
 use crate::health::{Health, Part};
 use crate::metrics::own::Own;
-
-/// Bytes. Buildkite's tokens are 32; what is longer than this is another file.
-const LONGEST: u64 = 4096;
-
-type Content = Zeroizing<Vec<u8>>;
-
-/// Why the secrets could not be read. Names files, never what they hold.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// A file or directory of `auth.secret_files` cannot be read.
-    #[error("auth.secret_files: cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// Which one.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A file holds nothing but a line end.
-    #[error("auth.secret_files: {} is empty; write the webhook's token into it", .0.display())]
-    Empty(PathBuf),
-    /// A file is too long to be a secret.
-    #[error("auth.secret_files: {} is longer than {LONGEST} bytes, so it is not a webhook token", .0.display())]
-    TooLong(PathBuf),
-    /// There is none at all.
-    #[error("no webhook secret: put the webhook's token into a file and name it in auth.secret_files{}", .0)]
-    None(String),
-}
 
 /// The secrets that are active at a moment.
 #[derive(Debug)]
@@ -77,8 +47,7 @@ impl Active {
 /// The lock is held to clone or to replace an `Arc`, never while files are read or codes computed: readers wait a few
 /// nanoseconds at most, which is why this is not one more dependency.
 pub struct Secrets {
-    files: Vec<PathBuf>,
-    inline: Vec<SecretString>,
+    auth: Auth,
     active: RwLock<Arc<Active>>,
     seen: Mutex<Seen>,
     own: Arc<Own>,
@@ -87,7 +56,7 @@ pub struct Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("files", &self.files).field("active", &self.active()).finish_non_exhaustive()
+        f.debug_struct("Secrets").field("files", &self.auth.secret_files).field("active", &self.active()).finish_non_exhaustive()
     }
 }
 
@@ -107,16 +76,10 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] when one cannot be read, or when there is none.
-    pub fn load(
-        files: Vec<PathBuf>,
-        inline: Vec<SecretString>,
-        own: Arc<Own>,
-        health: Arc<Health>,
-    ) -> Result<Self, SecretError> {
-        let contents = read_all(&files, &inline)?;
-        let active = activate(&contents, &own);
-        Ok(Self { files, inline, active: RwLock::new(Arc::new(active)), seen: Mutex::new(Seen::Settled), own, health })
+    /// When one cannot be read, or when there is none.
+    pub fn load(auth: Auth, own: Arc<Own>, health: Arc<Health>) -> Result<Self, Problem> {
+        let active = RwLock::new(Arc::new(activate(&read_secrets(&auth)?, &own)));
+        Ok(Self { auth, active, seen: Mutex::new(Seen::Settled), own, health })
     }
 
     /// Those that are active now.
@@ -129,7 +92,7 @@ impl Secrets {
     /// unreadable or empty, the secrets that were active stay.
     pub fn look_again(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = read_all(&self.files, &self.inline);
+        let found = read_secrets(&self.auth);
         let now = match &found {
             Err(_) => Seen::Failure,
             Ok(contents) => match digest(contents) {
@@ -149,14 +112,16 @@ impl Secrets {
                 *seen = Seen::Settled;
                 return;
             }
-            (Seen::Failure, Err(error)) if twice => {
-                if self.health.degraded(Part::Secrets, format!("{error}; the secrets read before stay active")) {
-                    tracing::error!(%error, "webhook secrets cannot be read again; those read before stay active");
-                }
-            }
+            (Seen::Failure, Err(error)) if twice => self.report_trouble(&error),
             _ => {}
         }
         *seen = now;
+    }
+
+    fn report_trouble(&self, error: &Problem) {
+        if self.health.degraded(Part::Secrets, format!("{error}; the secrets read before stay active")) {
+            tracing::error!(%error, "webhook secrets cannot be read again; those read before stay active");
+        }
     }
 
     fn report_works(&self) {
@@ -166,11 +131,11 @@ impl Secrets {
     }
 }
 
-fn activate(contents: &[Content], own: &Own) -> Active {
+fn activate(contents: &[SecretBytes], own: &Own) -> Active {
     let secrets = contents
         .iter()
         .map(|content| {
-            let key = Key::new(content);
+            let key = Key::new(content.expose_secret());
             let matches = own.secret_matches.with_label_values(&[key.id().as_str()]);
             Secret { key, matches }
         })
@@ -178,65 +143,19 @@ fn activate(contents: &[Content], own: &Own) -> Active {
     Active { secrets, digest: digest(contents) }
 }
 
-fn digest(contents: &[Content]) -> [u8; 32] {
+fn digest(contents: &[SecretBytes]) -> [u8; 32] {
     let mut all = Sha256::new();
     for content in contents {
-        all.update(Sha256::digest(content.as_slice()));
+        all.update(Sha256::digest(content.expose_secret()));
     }
     all.finalize().into()
 }
 
-/// All contents, each once, in an order of their own: the order of a directory says nothing.
-fn read_all(files: &[PathBuf], inline: &[SecretString]) -> Result<Vec<Content>, SecretError> {
-    let mut contents = BTreeMap::new();
-    let mut keep = |content: Content| {
-        contents.insert(<[u8; 32]>::from(Sha256::digest(content.as_slice())), content);
-    };
-    for secret in inline.iter().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty()) {
-        keep(Zeroizing::new(secret.as_bytes().to_vec()));
-    }
-    for path in files {
-        let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            for entry in fs::read_dir(path).map_err(unreadable)? {
-                let entry = entry.map_err(unreadable)?;
-                let file = entry.path();
-                // Kubernetes keeps the files of a mounted secret behind `..data`, and shows each by a symlink.
-                let dot = entry.file_name().as_encoded_bytes().starts_with(b".");
-                if !dot && fs::metadata(&file).map_err(unreadable)?.is_file() {
-                    keep(read(&file)?);
-                }
-            }
-        } else {
-            keep(read(path)?);
-        }
-    }
-    if contents.is_empty() {
-        let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-        let hint = if files.is_empty() { String::new() } else { format!("; {} holds none", files.join(", ")) };
-        return Err(SecretError::None(hint));
-    }
-    Ok(contents.into_values().collect())
-}
-
-/// The content of a file without its line end.
-fn read(path: &Path) -> Result<Content, SecretError> {
-    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    // Of one size from the start: a buffer that grew would leave copies behind that nothing clears.
-    let mut content = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 2));
-    File::open(path).map_err(unreadable)?.take(LONGEST + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() as u64 > LONGEST {
-        return Err(SecretError::TooLong(path.to_owned()));
-    }
-    while content.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
-        content.pop();
-    }
-    if content.is_empty() { Err(SecretError::Empty(path.to_owned())) } else { Ok(content) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     use tempfile::TempDir;
 
@@ -258,10 +177,11 @@ mod tests {
             fs::write(self.dir.path().join(name), content).unwrap();
         }
 
-        fn load(&self, files: &[&str], inline: &[&str]) -> Result<Secrets, SecretError> {
-            let files = files.iter().map(|name| self.dir.path().join(name)).collect();
-            let inline = inline.iter().map(|text| (*text).into()).collect();
-            Secrets::load(files, inline, Arc::clone(&self.own), Arc::clone(&self.health))
+        fn load(&self, files: &[&str], inline: &[&str]) -> Result<Secrets, Problem> {
+            let secret_files = files.iter().map(|name| self.dir.path().join(name)).collect();
+            let secrets = inline.iter().map(|text| (*text).into()).collect();
+            let auth = Auth { secret_files, secrets, ..Auth::default() };
+            Secrets::load(auth, Arc::clone(&self.own), Arc::clone(&self.health))
         }
     }
 
@@ -289,17 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_a_readable_secret_is_refused_and_says_what_to_do() {
+    fn a_start_without_a_readable_secret_is_refused() {
         let given = Given::new();
-        given.write("empty", "\n");
-        given.write("long", &"x".repeat(5000));
         fs::create_dir(given.dir.path().join("bare")).unwrap();
-        let error = |files: &[&str]| given.load(files, &[]).unwrap_err().to_string();
-        assert!(error(&[]).contains("auth.secret_files"));
-        assert!(error(&["bare"]).contains("bare holds none"));
-        assert!(error(&["missing"]).contains("cannot read"));
-        assert!(error(&["empty"]).contains("is empty"));
-        assert!(error(&["long"]).contains("longer than"));
+        for files in [&[][..], &["bare"], &["missing"]] {
+            assert!(given.load(files, &[]).unwrap_err().key.starts_with("auth.secret_files"));
+        }
     }
 
     #[test]

@@ -1,0 +1,23 @@
+//! What the tests share: real servers that are gone when a test is, the least of HTTP to ask them with, certificates.
+
+// Not every helper is used by every test.
+#![allow(dead_code)]
+
+pub(crate) mod certs;
+pub(crate) mod http;
+pub(crate) mod server;
+pub(crate) mod stub;
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer. Panics after `limit` with `what` was waited for.
+pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::web::{Data, to};
 use actix_web::App;
-use anyhow::Context as _;
+use actix_web::web::{Data, to};
+use anyhow::{Context as _, anyhow};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
@@ -97,12 +97,7 @@ impl Application {
     /// # Errors
     ///
     /// See [`Self::build`].
-    pub async fn assemble(
-        config: &Config,
-        own: Arc<Own>,
-        health: Arc<Health>,
-        rooms: Rooms,
-    ) -> anyhow::Result<Self> {
+    pub async fn assemble(config: &Config, own: Arc<Own>, health: Arc<Health>, rooms: Rooms) -> anyhow::Result<Self> {
         allow_open_files(config.server.max_connections);
         let server = &config.server;
         let reloads = register_reloads(&own)?;
@@ -112,7 +107,8 @@ impl Application {
         };
         let server_tls = certificate(&server.tls, "server")?;
         let admin_tls = certificate(&config.admin.tls, "admin")?;
-        let secrets = Arc::new(Secrets::load(config.auth.clone(), Arc::clone(&own), Arc::clone(&health))?);
+        let secrets = Secrets::load(config.auth.clone(), Arc::clone(&own), Arc::clone(&health));
+        let secrets = Arc::new(secrets.map_err(|problem| anyhow!("{problem}"))?);
 
         let webhook = Data::new(Webhook {
             path: server.path.clone(),
@@ -145,7 +141,8 @@ impl Application {
         let reloader = Reloader::start(looks).context("cannot start the thread that re-reads files")?;
 
         let webhook_socket = bind(server.listen).with_context(|| format!("server.listen: {}", server.listen))?;
-        let admin_socket = bind(config.admin.listen).with_context(|| format!("admin.listen: {}", config.admin.listen))?;
+        let admin_socket =
+            bind(config.admin.listen).with_context(|| format!("admin.listen: {}", config.admin.listen))?;
         let bounds = Bounds {
             total: server.max_connections,
             per_sender: server.max_connections_per_address,
@@ -170,8 +167,7 @@ impl Application {
             move || App::new().app_data(webhook.clone()).default_service(to(handler::answer)),
         )?;
         let (read_timeout, answer_timeout) = ADMIN_TIMEOUTS;
-        let bounds =
-            Bounds { total: ADMIN_CONNECTIONS, per_sender: ADMIN_CONNECTIONS, trusted_proxies: Vec::new() };
+        let bounds = Bounds { total: ADMIN_CONNECTIONS, per_sender: ADMIN_CONNECTIONS, trusted_proxies: Vec::new() };
         let admin = listener::serve(
             admin_socket,
             Settings { workers: 1, read_timeout, answer_timeout, tls: admin_tls, on_fault: Arc::new(|_| {}) },

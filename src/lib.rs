@@ -29,6 +29,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod health;
@@ -40,3 +41,12 @@ pub mod reload;
 pub mod telemetry;
 pub mod tls;
 pub mod webhook;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The revision that this build was made of, from `KITEPUSH_REVISION` at compile time.
+pub const REVISION: &str = match option_env!("KITEPUSH_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use actix_web::web::block;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use crate::config::AdminAuth;
@@ -115,7 +115,7 @@ impl Auth {
         let hash = known.cloned().unwrap_or_else(|| NOBODY.into());
         let password = Zeroizing::new(password.to_owned());
         let Ok(permit) = Arc::clone(&self.hashes).acquire_owned().await else { return false };
-        let verified = block(move || {
+        let verified = spawn_blocking(move || {
             let verified = bcrypt::verify(password.as_bytes(), hash.expose_secret());
             drop(permit);
             verified
@@ -163,22 +163,24 @@ mod tests {
         AdminAuth { basic_auth_users: [("prometheus".to_owned(), hash.into())].into(), bearer_token_file: None }
     }
 
-    #[actix_web::rt::test]
+    #[tokio::test]
     async fn without_auth_everybody_may() {
         assert!(Access::new(None).unwrap().check(&HeaderMap::new()).await.is_ok());
     }
 
-    #[actix_web::rt::test]
+    #[tokio::test]
     async fn a_password_must_match_its_users_hash() {
         let access = Access::new(Some(&users(4))).unwrap();
         assert!(access.check(&basic("prometheus", "correct horse")).await.is_ok());
-        for wrong in [basic("prometheus", "wrong"), basic("nobody", "correct horse"), headers("Basic !"), headers("Basic")] {
+        for wrong in
+            [basic("prometheus", "wrong"), basic("nobody", "correct horse"), headers("Basic !"), headers("Basic")]
+        {
             assert_eq!(access.check(&wrong).await, Err(HeaderValue::from_static("Basic realm=\"kitepush\"")));
         }
         assert!(access.check(&HeaderMap::new()).await.is_err());
     }
 
-    #[actix_web::rt::test]
+    #[tokio::test]
     async fn the_hash_is_computed_once_per_password() {
         let access = Access::new(Some(&users(11))).unwrap();
         access.check(&basic("prometheus", "correct horse")).await.unwrap();
@@ -190,7 +192,7 @@ mod tests {
         assert!(access.check(&basic("prometheus", "wrong")).await.is_err());
     }
 
-    #[actix_web::rt::test]
+    #[tokio::test]
     async fn a_bearer_token_is_re_read_and_the_old_one_stays_when_its_file_is_gone() {
         let dir = tempfile::TempDir::new().unwrap();
         let file = dir.path().join("token");

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use actix_web::http::header::{self, ContentType};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{Data, block};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus::proto::MetricFamily;
+use tokio::task::spawn_blocking;
 
 pub use access::Access;
 
@@ -92,7 +93,7 @@ async fn metrics(admin: &Admin, request: &HttpRequest) -> HttpResponse {
     });
     let compression = if gzip { Compression::Gzip } else { Compression::None };
     let (scrape, own) = (Arc::clone(&admin.scrape), Arc::clone(&admin.own));
-    let encoded = block(move || scrape.scrape(own.gather(), compression)).await;
+    let encoded = spawn_blocking(move || scrape.scrape(own.gather(), compression)).await;
     match encoded.map_err(io::Error::other).and_then(|encoded| encoded) {
         Ok(encoded) => {
             for flaw in &encoded.left_out {

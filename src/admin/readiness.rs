@@ -47,7 +47,10 @@ mod tests {
         health.enter(Stage::Serving);
         assert_eq!(ask(&health, false), (200, json!({"status": "ready", "parts": {}})));
         health.degraded(Part::Gateway, "connection refused");
-        assert_eq!(ask(&health, false), (200, json!({"status": "degraded", "parts": {"gateway": "connection refused"}})));
+        assert_eq!(
+            ask(&health, false),
+            (200, json!({"status": "degraded", "parts": {"gateway": "connection refused"}}))
+        );
         assert_eq!(ask(&health, true).0, 503);
         health.enter(Stage::Stopping);
         assert_eq!(ask(&health, false).1["status"], "stopping");

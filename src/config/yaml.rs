@@ -168,13 +168,15 @@ fn inline(value: &Yaml) -> String {
     }
 }
 
-/// Plain where nobody could take it for anything but this text, else in JSON's quotes, which YAML understands.
+/// Plain where no YAML parser could take it for anything but this text, else in JSON's quotes, which YAML understands.
 fn text(value: &str) -> String {
-    let plain = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && value.chars().all(|c| c.is_ascii_alphanumeric() || "_/.-".contains(c))
-        && !matches!(
-            value.to_lowercase().as_str(),
-            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
-        );
-    if plain { value.to_owned() } else { serde_json::Value::from(value).to_string() }
+    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let plain = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "_/.-:".contains(c))
+        && !value.ends_with(':')
+        && !WORDS.contains(&value.to_ascii_lowercase().as_str());
+    // Some parsers know numbers to the base of 60, and times.
+    let number = value.chars().all(|c| c.is_ascii_digit() || "_.-:".contains(c)) && value.matches('.').count() < 3
+        || Yaml::from_str(value) != Yaml::String(value.to_owned());
+    if plain && !number { value.to_owned() } else { serde_json::Value::from(value).to_string() }
 }

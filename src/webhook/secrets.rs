@@ -56,7 +56,10 @@ pub struct Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("files", &self.auth.secret_files).field("active", &self.active()).finish_non_exhaustive()
+        f.debug_struct("Secrets")
+            .field("files", &self.auth.secret_files)
+            .field("active", &self.active())
+            .finish_non_exhaustive()
     }
 }
 

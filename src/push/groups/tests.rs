@@ -49,8 +49,10 @@ fn the_group_with_exactly_our_labels_is_found_among_others() {
 
 #[test]
 fn a_group_with_one_label_more_is_not_ours() {
-    let other = group("ci", "a", &counter("ci", "a", "3"), "1.79e+09")
-        .replace(r#""labels":{"instance":"a","job":"ci"},"last"#, r#""labels":{"env":"x","instance":"a","job":"ci"},"last"#);
+    let other = group("ci", "a", &counter("ci", "a", "3"), "1.79e+09").replace(
+        r#""labels":{"instance":"a","job":"ci"},"last"#,
+        r#""labels":{"env":"x","instance":"a","job":"ci"},"last"#,
+    );
     assert_eq!(parse(&answer(&[other])), None);
 }
 

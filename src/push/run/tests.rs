@@ -244,7 +244,8 @@ async fn a_final_push_that_hangs_is_given_up_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_pushed_before_what_an_earlier_run_left_is_taken_in() {
-    let families = vec![RestoredFamily { name: "a_total".to_owned(), kind: crate::push::Kind::Counter, metrics: Vec::new() }];
+    let families =
+        vec![RestoredFamily { name: "a_total".to_owned(), kind: crate::push::Kind::Counter, metrics: Vec::new() }];
     let taken = Arc::new(Mutex::new(Vec::new()));
     let (seen, expected) = (taken.clone(), families.clone());
     let mut busy = true;

@@ -22,6 +22,7 @@ use crate::reload::{Look, Reloader};
 use crate::tls::{ServerCertificate, register_reloads};
 use crate::webhook::body::Room;
 use crate::webhook::door::Door;
+use crate::webhook::door::meta::{Follower, META_URL};
 use crate::webhook::door::sources::Sources;
 use crate::webhook::handler::{self, Webhook};
 use crate::webhook::payload::Extract;
@@ -54,6 +55,8 @@ pub struct Rooms {
     pub scrape: Arc<dyn Scrape>,
     /// Called last.
     pub ending: Ending,
+    /// Where Buildkite publishes its addresses.
+    pub meta_url: String,
 }
 
 impl Rooms {
@@ -64,6 +67,7 @@ impl Rooms {
             extract: Extract::default(),
             scrape: Arc::new(OwnOnly),
             ending: Box::new(|_| Box::pin(async {})),
+            meta_url: META_URL.to_owned(),
         })
     }
 }
@@ -110,6 +114,15 @@ impl Application {
         let secrets = Secrets::load(config.auth.clone(), Arc::clone(&own), Arc::clone(&health));
         let secrets = Arc::new(secrets.map_err(|problem| anyhow!("{problem}"))?);
 
+        let sources = Arc::new(Sources::new(&server.allowed_sources));
+        if sources.follow_buildkite() {
+            let state = config.state.path.as_deref();
+            let follower = Follower::new(Arc::clone(&sources), Arc::clone(&health), &rooms.meta_url, state)?;
+            follower.start().await;
+            // Ends with the runtime.
+            tokio::spawn(follower.follow());
+        }
+
         let webhook = Data::new(Webhook {
             path: server.path.clone(),
             mode: config.auth.mode,
@@ -117,7 +130,7 @@ impl Application {
             read_timeout: server.read_timeout,
             extract: rooms.extract,
             secrets: Arc::clone(&secrets),
-            door: Door::new(server.trusted_proxies.clone(), Arc::new(Sources::new(&server.allowed_sources))),
+            door: Door::new(server.trusted_proxies.clone(), sources),
             room: Room::new(server.max_body_bytes),
             ledger: rooms.ledger,
             own: Arc::clone(&own),

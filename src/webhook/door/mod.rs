@@ -1,6 +1,7 @@
 //! The door's guards: who may knock at all, and how often in vain.
 
 pub mod failures;
+pub mod meta;
 pub mod proxies;
 pub mod sources;
 

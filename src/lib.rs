@@ -31,6 +31,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod event;
 pub mod health;
 pub mod ledger;

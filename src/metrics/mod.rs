@@ -1,7 +1,18 @@
 //! From deltas to series: the catalogue, labels, values, and how they are exposed.
+//!
+//! **Zero-hold.** Prometheus sees an increase only between two samples of a series, so a series that begins at 1 has no
+//! first increase. A new counter or histogram is therefore shown as zeros until it has been shown so for
+//! `push.zero_hold`, and only then as it is. That the hold is over is committed before the value is shown: a restart in
+//! between must never show zeros again after a value.
 
+pub mod catalogue;
 pub mod encoding;
+pub mod labels;
 pub mod own;
+pub mod series;
+pub mod snapshot;
+pub mod source;
+pub mod value;
 
 use prometheus::proto::MetricFamily;
 

@@ -100,9 +100,13 @@ fn explain(body: &[u8]) -> Result<Event, PayloadError> {
         _ => text.clone(),
     };
     let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-    if path == "." {
-        return Err(PayloadError::event("body", message));
-    }
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    let path = match (path.as_str(), missing) {
+        (".", None) => "body".to_owned(),
+        (".", Some(field)) => field.to_owned(),
+        (parent, Some(field)) => format!("{parent}.{field}"),
+        (path, None) => path.to_owned(),
+    };
     Err(PayloadError::Event { path, message })
 }
 

@@ -1,0 +1,450 @@
+//! The one thread that counts: it drains the queue into one transaction, commits it, shows it and answers.
+//!
+//! Batches form by themselves: while a commit is under way deliveries queue up, and the next transaction takes all of
+//! them. When the disk refuses, deliveries are counted in memory, answered, and committed once the disk is back.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::entity::Entity;
+use super::fact::Fact;
+use super::in_flight::{InFlight, Phase};
+use super::rules::{Book, Delta, Settings};
+use super::store::{Batch, Loader, Memory, Sqlite, Store, StoreError};
+use super::{Ledger, Overloaded, Total, lock};
+use crate::config::Config;
+use crate::event::{Event, Timestamp};
+use crate::health::{Health, Part};
+use crate::metrics::catalogue::Catalogue;
+use crate::metrics::labels::Labeler;
+use crate::metrics::own::{Outcome, Own};
+use crate::metrics::series::{SeriesTable, StoredSeries};
+
+/// Deliveries that wait for the ledger; a second's worth at full speed.
+const QUEUE: usize = 16_384;
+
+/// Deliveries that one transaction takes.
+const BATCH: usize = 1024;
+
+/// How often missing starts, expired entries and forgotten records are looked for, and a refusing disk is tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often series are looked through for expired ones.
+const EXPIRE_SERIES_EVERY: Duration = Duration::from_secs(60);
+
+type Answer = oneshot::Sender<Result<Outcome, Overloaded>>;
+
+/// What the thread is asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Count an event.
+    Record {
+        /// The event.
+        event: Box<Event>,
+        /// Its arrival.
+        received_at: Timestamp,
+        /// Gets the outcome after the commit.
+        answer: Answer,
+    },
+    /// Bring gauges up to date and end holds.
+    Refresh {
+        /// Told when it is done.
+        answer: SyncSender<()>,
+    },
+    /// Add totals of an earlier run.
+    Add {
+        /// The totals.
+        totals: Vec<Total>,
+        /// Told when they are committed.
+        answer: oneshot::Sender<()>,
+    },
+    /// A second has passed.
+    Tick,
+    /// Commit and end.
+    Stop {
+        /// Told when it is done.
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Start {
+    /// The handle.
+    pub ledger: Ledger,
+    /// Whether there are totals of earlier runs in the store; without, they are to be looked for on the gateway.
+    pub has_history: bool,
+    /// Sends [`Command::Tick`].
+    pub ticker: Ticker,
+}
+
+/// Gives the ledger its seconds; lives on a runtime of the caller.
+#[derive(Debug)]
+pub struct Ticker(mpsc::WeakSender<Command>);
+
+impl Ticker {
+    /// Ticks until the ledger has ended.
+    pub async fn run(self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(commands) = self.0.upgrade() else { return };
+            if let Err(mpsc::error::TrySendError::Closed(_)) = commands.try_send(Command::Tick) {
+                return;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+/// Opens the store, takes up what it holds and starts the thread.
+///
+/// # Errors
+///
+/// When the file is in use, too new or not to be opened; a damaged one is set aside.
+pub fn start(
+    config: &Config,
+    catalogue: Arc<Catalogue>,
+    labeler: Labeler,
+    own: Arc<Own>,
+    health: Arc<Health>,
+) -> Result<Start, StoreError> {
+    let now = Timestamp::now();
+    let settings = Settings {
+        retention: config.state.retention,
+        max_records: config.state.max_records,
+        in_flight_expiry: config.state.in_flight_expiry,
+    };
+    let table =
+        || SeriesTable::new(catalogue.clone(), labeler.clone(), config.labels.limits.clone(), config.push.zero_hold);
+    let (store, book, table, has_history): (Box<dyn Store>, _, _, _) = match &config.state.path {
+        None => (Box::new(Memory), Book::new(settings, now), table(), false),
+        Some(path) => {
+            let (store, loaded, is_new) = open(path, &catalogue, &health, now, || Loaded {
+                book: Book::new(settings, now),
+                table: table(),
+                newest: now,
+            })?;
+            (Box::new(store), loaded.book, loaded.table, !is_new)
+        }
+    };
+    let table = Arc::new(Mutex::new(table));
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let writer = Writer {
+        store,
+        book,
+        table: table.clone(),
+        own: own.clone(),
+        health,
+        max_backlog: config.state.max_backlog as u64,
+        series_ttl: config.labels.series_ttl,
+        facts: Vec::new(),
+        in_flight: HashMap::new(),
+        backlog: 0,
+        refused: false,
+        retry_at: Instant::now(),
+        expire_series_at: Instant::now() + EXPIRE_SERIES_EVERY,
+        overflowed: Vec::new(),
+    };
+    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(queue)).map_err(|error| {
+        StoreError::Refused { path: config.state.path.clone().unwrap_or_default(), reason: error.to_string() }
+    })?;
+    let ticker = Ticker(commands.downgrade());
+    Ok(Start { ledger: Ledger { commands, table, own, keeps: config.state.path.is_some() }, has_history, ticker })
+}
+
+struct Loaded {
+    book: Book,
+    table: SeriesTable,
+    newest: Timestamp,
+}
+
+impl Loader for Loaded {
+    fn begin(&mut self, rows: usize, newest: Timestamp) {
+        // A record has one row at least, two or three as a rule.
+        self.book.reserve(rows / 2);
+        self.newest = newest;
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.book.restore(&fact, self.newest);
+    }
+
+    fn in_flight(&mut self, entity: Entity, entry: InFlight) {
+        self.book.restore_in_flight(entity, entry);
+    }
+
+    fn series(&mut self, series: StoredSeries) -> bool {
+        self.table.load(&series)
+    }
+}
+
+fn open(
+    path: &Path,
+    catalogue: &Catalogue,
+    health: &Health,
+    now: Timestamp,
+    empty: impl Fn() -> Loaded,
+) -> Result<(Sqlite, Loaded, bool), StoreError> {
+    let layouts: Vec<(String, String)> =
+        catalogue.iter().map(|family| (family.family.name.to_owned(), family.layout(&catalogue.constant))).collect();
+    let (mut store, mut opened) = Sqlite::open(path, now)?;
+    let mut loaded = empty();
+    loaded.book.born(opened.born_at);
+    let changed = match store.load(&layouts, &mut loaded) {
+        Ok(changed) => changed,
+        Err(StoreError::Damaged { .. }) => {
+            opened.set_aside = Some(store.set_aside(now)?);
+            opened.is_new = true;
+            loaded = empty();
+            store.load(&layouts, &mut loaded)?
+        }
+        Err(error) => return Err(error),
+    };
+    loaded.table.saved();
+    loaded.table.publish();
+    if let Some(aside) = &opened.set_aside {
+        let why = format!("the state file was damaged; it was set aside as {} and a new one begun", aside.display());
+        error!("{why}: totals go on from what the gateway holds");
+        health.degraded(Part::Store, why);
+    }
+    for family in changed {
+        warn!(family, "labels or buckets of this family were reconfigured: its totals start again at zero");
+    }
+    Ok((store, loaded, opened.is_new))
+}
+
+struct Writer {
+    store: Box<dyn Store>,
+    book: Book,
+    table: Arc<Mutex<SeriesTable>>,
+    own: Arc<Own>,
+    health: Arc<Health>,
+    max_backlog: u64,
+    series_ttl: Duration,
+    /// Rows and entries that the store does not have yet; with a working disk those of one batch.
+    facts: Vec<Fact>,
+    in_flight: HashMap<Entity, Option<InFlight>>,
+    /// Events answered and not committed.
+    backlog: u64,
+    /// Whether the disk refused the last commit.
+    refused: bool,
+    retry_at: Instant,
+    expire_series_at: Instant,
+    overflowed: Vec<&'static str>,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut delta = Delta::default();
+        let mut answers: Vec<(Answer, Outcome)> = Vec::with_capacity(BATCH);
+        let mut stopped = None;
+        while stopped.is_none()
+            && let Some(first) = queue.blocking_recv()
+        {
+            let mut refreshed = Vec::new();
+            let mut added = Vec::new();
+            let mut next = Some(first);
+            while let Some(command) = next {
+                match command {
+                    Command::Record { event, received_at, answer } => {
+                        self.record(&event, received_at, answer, &mut delta, &mut answers);
+                    }
+                    Command::Refresh { answer } => refreshed.push(answer),
+                    Command::Add { totals, answer } => {
+                        self.add(totals);
+                        added.push(answer);
+                    }
+                    Command::Tick => self.tick(),
+                    Command::Stop { answer } => {
+                        stopped = Some(answer);
+                        break;
+                    }
+                }
+                next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
+            }
+            if !refreshed.is_empty() {
+                self.refresh();
+            }
+            self.finish(answers.len() as u64, stopped.is_some());
+            for (answer, outcome) in answers.drain(..) {
+                // Whoever waited may be gone; what was committed stays.
+                let _ = answer.send(Ok(outcome));
+            }
+            for answer in refreshed {
+                let _ = answer.try_send(());
+            }
+            for answer in added {
+                let _ = answer.send(());
+            }
+        }
+        if let Some(answer) = stopped {
+            if self.backlog > 0 {
+                error!(events = self.backlog, "stopped while the disk refuses: these events are lost");
+            }
+            let _ = answer.send(());
+        }
+    }
+
+    fn record(
+        &mut self,
+        event: &Event,
+        received_at: Timestamp,
+        answer: Answer,
+        delta: &mut Delta,
+        answers: &mut Vec<(Answer, Outcome)>,
+    ) {
+        if self.refused && self.backlog + answers.len() as u64 >= self.max_backlog {
+            let _ = answer.send(Err(Overloaded));
+            return;
+        }
+        delta.clear();
+        self.book.apply(event, received_at, delta);
+        if !delta.effects.is_empty() || delta.outcome == Some(Outcome::Accepted) {
+            lock(&self.table).record(event, delta, received_at);
+        }
+        for kind in &delta.anomalies {
+            self.own.anomalies.with_label_values(&[kind]).inc();
+        }
+        answers.push((answer, delta.outcome.unwrap_or(Outcome::Ignored)));
+    }
+
+    fn add(&mut self, totals: Vec<Total>) {
+        let now = Timestamp::now();
+        let mut table = lock(&self.table);
+        let mut dropped: Vec<String> = totals
+            .into_iter()
+            .filter(|total| !table.add(&total.family, &total.labels, &total.value, now))
+            .map(|total| total.family)
+            .collect();
+        drop(table);
+        dropped.dedup();
+        for family in dropped {
+            warn!(
+                family,
+                "the gateway holds totals that were counted with other labels or buckets: they start again at zero"
+            );
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Timestamp::now();
+        let found = self.book.tick(now);
+        for event in found.missing {
+            self.own.events_missing.with_label_values(&[event]).inc();
+        }
+        for phase in found.expired {
+            self.own.in_flight_expired.with_label_values(&[phase.as_str()]).inc();
+        }
+        self.own.records.set(self.book.records().len() as i64);
+        for phase in Phase::ALL {
+            let count = self.book.in_flight().iter().filter(|(_, entry)| entry.phase == phase).count();
+            self.own.in_flight.with_label_values(&[phase.as_str()]).set(count as i64);
+        }
+        let mut table = lock(&self.table);
+        for (family, count) in table.take_overflows() {
+            self.own.series_overflow.with_label_values(&[family]).inc_by(count);
+            if !self.overflowed.contains(&family) {
+                self.overflowed.push(family);
+                warn!(family, "a limit of labels.limits is reached: further label values become _overflow");
+            }
+        }
+        if !self.series_ttl.is_zero() && Instant::now() >= self.expire_series_at {
+            table.expire(now, self.series_ttl);
+            self.expire_series_at = Instant::now() + EXPIRE_SERIES_EVERY;
+        }
+        drop(table);
+        if !self.refused {
+            let records = self.book.records();
+            if let Err(error) = self.store.prune(&|entity| records.find(entity).is_some()) {
+                warn!(%error, "old rows stay for now");
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        let mut table = lock(&self.table);
+        if let Some(in_flight) = self.book.changed_in_flight() {
+            table.set_in_flight(in_flight, Timestamp::now());
+        }
+        table.release_due(Instant::now());
+    }
+
+    /// Commits what is to be stored, and shows it.
+    fn finish(&mut self, events: u64, is_last: bool) {
+        self.facts.append(&mut self.book.take_facts());
+        self.in_flight.extend(self.book.take_in_flight_changes());
+        if self.refused {
+            self.backlog += events;
+            self.own.backlog.set(self.backlog as i64);
+            if Instant::now() < self.retry_at && !is_last {
+                let mut table = lock(&self.table);
+                table.unrelease();
+                table.publish();
+                return;
+            }
+        }
+        let table = lock(&self.table);
+        let (series, removed) = table.unsaved();
+        let removed = removed.to_vec();
+        // The lock is not held while the disk works: pushes go on.
+        drop(table);
+        if self.facts.is_empty()
+            && self.in_flight.is_empty()
+            && series.is_empty()
+            && removed.is_empty()
+            && !self.refused
+        {
+            lock(&self.table).publish();
+            return;
+        }
+        let in_flight: Vec<_> = self.in_flight.drain().collect();
+        let batch = Batch { facts: &self.facts, in_flight: &in_flight, series: &series, removed: &removed };
+        let began = Instant::now();
+        let result = if self.refused { self.store.reopen() } else { Ok(()) };
+        let result = result.and_then(|()| self.store.commit(&batch));
+        self.own.commit_seconds.observe(began.elapsed().as_secs_f64());
+        let mut table = lock(&self.table);
+        match result {
+            Ok(()) => {
+                self.own.commits.with_label_values(&["ok"]).inc();
+                self.facts.clear();
+                table.saved();
+                if self.refused {
+                    self.refused = false;
+                    info!(events = self.backlog, "the disk is back: what was counted in memory is committed");
+                    self.health.works(Part::Store);
+                    self.backlog = 0;
+                    self.own.backlog.set(0);
+                }
+            }
+            Err(error) => {
+                self.own.commits.with_label_values(&["failed"]).inc();
+                self.in_flight.extend(in_flight);
+                table.unrelease();
+                let why = format!("events are counted in memory only: {error}");
+                if !self.refused {
+                    self.refused = true;
+                    self.backlog = events;
+                    error!(%error, "the disk refuses: events are counted in memory until it is back");
+                }
+                self.health.degraded(Part::Store, why);
+                self.own.backlog.set(self.backlog as i64);
+                self.retry_at = Instant::now() + TICK;
+            }
+        }
+        table.publish();
+    }
+}

@@ -1,0 +1,216 @@
+//! Where a label's value comes from: the names that a configuration may use, and where each may stand.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::catalogue::{About, Family, Kind, nearest};
+use crate::event::ExtraSource;
+
+/// A label of a family.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    /// The label's name in Prometheus.
+    pub name: Arc<str>,
+    /// Where its value comes from.
+    pub source: Source,
+}
+
+impl Label {
+    /// A label with the name that belongs to its source.
+    pub fn new(source: Source) -> Self {
+        Self { name: source.label_name().into(), source }
+    }
+}
+
+/// Where a label's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The organization's slug.
+    Organization,
+    /// The pipeline's slug.
+    Pipeline,
+    /// The branch's class, see [`super::labels`].
+    Branch,
+    /// `build.source`.
+    BuildSource,
+    /// Buildkite's word for a state, or blocked, skipped, unknown as the counting rules say.
+    State,
+    /// The queue.
+    Queue,
+    /// The configured name of the cluster, else its id.
+    Cluster,
+    /// `job.type`.
+    JobType,
+    /// `job.soft_failed`.
+    SoftFailed,
+    /// `job.exit_status`.
+    ExitStatus,
+    /// `job.signal_reason`.
+    SignalReason,
+    /// `retry_source.retry_type`.
+    RetryType,
+    /// An `agent.*` event.
+    AgentEvent,
+    /// `pipeline.default_branch`.
+    DefaultBranch,
+    /// `job.step_key`.
+    StepKey,
+    /// `build.creator.name`.
+    Creator,
+    /// `build.commit`.
+    Commit,
+    /// `build.id`.
+    BuildId,
+    /// `build.number`.
+    BuildNumber,
+    /// `meta_data.<key>` and `env.<KEY>`.
+    Extra(ExtraSource),
+}
+
+/// The names that a configuration may use for a source, the one that we print first. The `BUILDKITE_*` names are those
+/// of the variables that people know from their pipelines (Buildkite docs, `pipelines/environment_variables`).
+pub const NAMES: &[(&str, &[&str], Source)] = &[
+    ("organization", &["BUILDKITE_ORGANIZATION_SLUG"], Source::Organization),
+    ("pipeline", &["BUILDKITE_PIPELINE_SLUG"], Source::Pipeline),
+    ("branch", &["BUILDKITE_BRANCH"], Source::Branch),
+    ("source", &["BUILDKITE_SOURCE"], Source::BuildSource),
+    ("state", &[], Source::State),
+    ("queue", &["BUILDKITE_AGENT_META_DATA_QUEUE"], Source::Queue),
+    ("buildkite_cluster", &["BUILDKITE_CLUSTER_ID"], Source::Cluster),
+    ("type", &[], Source::JobType),
+    ("soft_failed", &[], Source::SoftFailed),
+    ("exit_status", &["BUILDKITE_COMMAND_EXIT_STATUS"], Source::ExitStatus),
+    ("signal_reason", &[], Source::SignalReason),
+    ("retry_type", &["BUILDKITE_RETRY_TYPE"], Source::RetryType),
+    ("event", &[], Source::AgentEvent),
+    ("default_branch", &["BUILDKITE_PIPELINE_DEFAULT_BRANCH"], Source::DefaultBranch),
+    ("step_key", &["BUILDKITE_STEP_KEY"], Source::StepKey),
+    ("creator", &["BUILDKITE_BUILD_CREATOR", "BUILDKITE_BUILD_AUTHOR"], Source::Creator),
+    ("commit", &["BUILDKITE_COMMIT"], Source::Commit),
+    ("build_id", &["BUILDKITE_BUILD_ID"], Source::BuildId),
+    ("number", &["BUILDKITE_BUILD_NUMBER"], Source::BuildNumber),
+];
+
+/// Parts of variable names that look as if the value were a secret.
+const SECRET_WORDS: &[&str] = &["TOKEN", "SECRET", "KEY", "PASSWORD"];
+
+impl Source {
+    /// From a name in a configuration.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the name and what is allowed.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        if let Some((_, _, source)) = NAMES.iter().find(|(own, aliases, _)| *own == name || aliases.contains(&name)) {
+            return Ok(source.clone());
+        }
+        if let Some(key) = name.strip_prefix("meta_data.") {
+            if key.is_empty() {
+                return Err("meta_data. needs a key, for example meta_data.team".to_owned());
+            }
+            return Ok(Self::Extra(ExtraSource::MetaData(key.into())));
+        }
+        if let Some(key) = name.strip_prefix("env.") {
+            if key.is_empty() || key.contains('*') {
+                return Err("env. needs the exact name of one variable, for example env.DEPLOY_TIER".to_owned());
+            }
+            let upper = key.to_ascii_uppercase();
+            if let Some(word) = SECRET_WORDS.iter().find(|word| upper.contains(*word)) {
+                return Err(format!(
+                    "a variable whose name contains {word} may hold a secret and is never made a label; pass the value \
+                     as build meta-data and use meta_data.<key>"
+                ));
+            }
+            return Ok(Self::Extra(ExtraSource::Env(key.into())));
+        }
+        let known = NAMES.iter().flat_map(|(own, aliases, _)| std::iter::once(own).chain(aliases.iter())).copied();
+        let own: Vec<_> = NAMES.iter().map(|(own, _, _)| *own).collect();
+        Err(format!(
+            "{name} is not a label source; the nearest is {}; allowed are {}, meta_data.<key>, env.<KEY> and the \
+             BUILDKITE_* names of the README",
+            nearest(name, known),
+            own.join(", ")
+        ))
+    }
+
+    /// Whether a configuration may add this label to `family`.
+    ///
+    /// # Errors
+    ///
+    /// Why not, and what to do instead.
+    pub fn allowed_on(&self, family: &Family) -> Result<(), String> {
+        let about = family.about;
+        if about == About::Now || about == About::OneBuild {
+            return Err("the labels of this family are fixed".to_owned());
+        }
+        let (fits, needs) = match self {
+            Self::Commit | Self::BuildId | Self::BuildNumber => {
+                let kind = if family.kind == Kind::Counter { "counter" } else { "histogram" };
+                return Err(format!(
+                    "{self} would make a new series of this {kind} for every build, and Prometheus would never see any \
+                     of them grow; to query by commit or build set labels.recent_builds.per_pipeline"
+                ));
+            }
+            Self::Organization => (true, ""),
+            Self::Pipeline
+            | Self::Branch
+            | Self::BuildSource
+            | Self::Creator
+            | Self::DefaultBranch
+            | Self::Extra(_) => (matches!(about, About::Build | About::Job), "builds or jobs"),
+            Self::Queue => (matches!(about, About::Job | About::Agent), "jobs or agents"),
+            Self::Cluster
+            | Self::JobType
+            | Self::SoftFailed
+            | Self::ExitStatus
+            | Self::SignalReason
+            | Self::RetryType
+            | Self::StepKey => (about == About::Job, "jobs"),
+            Self::State => {
+                (false, "what finished: builds_finished, build_duration, jobs_finished and job_duration have it")
+            }
+            Self::AgentEvent => (about == About::Agent, "agents"),
+        };
+        if fits { Ok(()) } else { Err(format!("{self} is only for families about {needs}")) }
+    }
+
+    /// The label's name: the source's own name, with what Prometheus does not take replaced by `_`.
+    pub fn label_name(&self) -> String {
+        match self {
+            Self::Extra(ExtraSource::MetaData(key)) => format!("meta_data_{}", plain(key)),
+            Self::Extra(ExtraSource::Env(key)) => format!("env_{}", plain(key)),
+            other => other.to_string(),
+        }
+    }
+
+    /// In which order values give way when a limit is reached: the smallest first, opt-in labels before all others.
+    pub const fn rank(&self) -> u8 {
+        match self {
+            Self::Extra(_) | Self::Creator | Self::StepKey | Self::BuildSource => 0,
+            Self::Commit | Self::BuildId | Self::BuildNumber => 0,
+            Self::Branch | Self::DefaultBranch => 1,
+            Self::Queue | Self::Cluster => 2,
+            Self::Pipeline => 3,
+            Self::Organization => 4,
+            Self::ExitStatus | Self::SignalReason | Self::RetryType => 5,
+            Self::State | Self::JobType | Self::SoftFailed | Self::AgentEvent => 6,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Extra(ExtraSource::MetaData(key)) => write!(f, "meta_data.{key}"),
+            Self::Extra(ExtraSource::Env(key)) => write!(f, "env.{key}"),
+            other => {
+                let name = NAMES.iter().find(|(_, _, source)| source == other).map_or("", |(name, _, _)| name);
+                f.write_str(name)
+            }
+        }
+    }
+}
+
+fn plain(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}

@@ -27,14 +27,20 @@
 //!
 //! Absent on purpose: several replicas on one ledger, remote write, backfill through Buildkite's REST API.
 
+pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod event;
 pub mod health;
 pub mod ledger;
+pub mod listener;
 pub mod metrics;
 pub mod push;
+pub mod reload;
+pub mod telemetry;
+pub mod tls;
 pub mod webhook;
 
 /// The version of this build.

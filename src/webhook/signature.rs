@@ -158,8 +158,8 @@ impl Key {
     }
 
     /// The name of this secret in metrics and logs.
-    pub const fn id(&self) -> ShortId {
-        self.id
+    pub const fn id(&self) -> &ShortId {
+        &self.id
     }
 
     fn signs(&self, digits: &str, body: &[u8], code: &[u8]) -> bool {

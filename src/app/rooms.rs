@@ -78,7 +78,9 @@ fn take_in(ledger: Ledger) -> TakeIn {
         let totals: Vec<Total> = families.into_iter().flatten().flat_map(totals).collect();
         let series = totals.len();
         ledger.add(totals).map_err(|error| error.to_string())?;
-        tracing::info!(series, "totals of an earlier run are taken from the gateway");
+        if series > 0 {
+            tracing::info!(series, "totals of an earlier run are taken from the gateway");
+        }
         Ok(())
     })
 }

@@ -1,5 +1,7 @@
 //! The whole service: its parts wired together, started, and stopped in order under one deadline.
 
+mod rooms;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -12,7 +14,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
-use crate::admin::{self, Access, Admin, OwnOnly, Scrape};
+use crate::admin::{self, Access, Admin, Scrape};
 use crate::config::Config;
 use crate::health::{Health, Stage};
 use crate::ledger::Ledger;
@@ -22,7 +24,7 @@ use crate::reload::{Look, Reloader};
 use crate::tls::{ServerCertificate, register_reloads};
 use crate::webhook::body::Room;
 use crate::webhook::door::Door;
-use crate::webhook::door::meta::{Follower, META_URL};
+use crate::webhook::door::meta::Follower;
 use crate::webhook::door::sources::Sources;
 use crate::webhook::handler::{self, Webhook};
 use crate::webhook::payload::Extract;
@@ -57,19 +59,6 @@ pub struct Rooms {
     pub ending: Ending,
     /// Where Buildkite publishes its addresses.
     pub meta_url: String,
-}
-
-impl Rooms {
-    fn open(_config: &Config, _own: &Arc<Own>, _health: &Arc<Health>) -> anyhow::Result<Self> {
-        Ok(Self {
-            ledger: Ledger {},
-            queue_full: Box::new(|| false),
-            extract: Extract::default(),
-            scrape: Arc::new(OwnOnly),
-            ending: Box::new(|_| Box::pin(async {})),
-            meta_url: META_URL.to_owned(),
-        })
-    }
 }
 
 /// The service, serving since it was built.

@@ -118,9 +118,9 @@ impl Application {
         if sources.follow_buildkite() {
             let state = config.state.path.as_deref();
             let follower = Follower::new(Arc::clone(&sources), Arc::clone(&health), &rooms.meta_url, state)?;
-            follower.start().await;
+            let pause = follower.start().await;
             // Ends with the runtime.
-            tokio::spawn(follower.follow());
+            tokio::spawn(follower.follow(pause));
         }
 
         let webhook = Data::new(Webhook {

@@ -63,6 +63,7 @@ fn readiness(admin: &Admin) -> anyhow::Result<Url> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::config::ServerTls;

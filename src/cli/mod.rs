@@ -18,6 +18,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Environment, Loaded, Problem, Problems, files};
+use crate::metrics::catalogue::Catalogue;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (revision {})", crate::VERSION, crate::REVISION));
 
@@ -107,9 +108,9 @@ impl ConfigFile {
     }
 }
 
-/// Names in `families` and sources in `families.*.labels` that the catalogue does not have.
-fn catalogue_problems(_config: &Config) -> Vec<Problem> {
-    Vec::new()
+/// Family names, label sources and label names that only the catalogue can judge.
+fn catalogue_problems(config: &Config) -> Vec<Problem> {
+    Catalogue::new(&config.families, &config.labels).err().unwrap_or_default()
 }
 
 /// For commands that talk HTTP: one thread is plenty.

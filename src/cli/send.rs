@@ -170,8 +170,75 @@ fn ping(url: &Url) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Once;
+    use std::thread::JoinHandle;
+
     use super::*;
+
+    /// Head and body.
+    type Request = (String, Vec<u8>);
+
+    /// Answers one request after the other with these statuses; gives back what was asked.
+    fn server(statuses: &'static [&'static str]) -> (Url, JoinHandle<Vec<Request>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/webhook", listener.local_addr().unwrap()).parse().unwrap();
+        let answering = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for status in statuses {
+                let mut stream = BufReader::new(listener.accept().unwrap().0);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    stream.read_line(&mut head).unwrap();
+                }
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                let mut body = vec![0; length.parse().unwrap()];
+                stream.read_exact(&mut body).unwrap();
+                requests.push((head, body));
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+            requests
+        });
+        (url, answering)
+    }
+
+    fn sent(url: &Url, bodies: &[&str]) -> anyhow::Result<()> {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+        let client = client::new(url, Trust::System, TIMEOUT).unwrap();
+        let bodies = bodies.iter().map(|body| ("body".to_owned(), body.as_bytes().to_vec())).collect();
+        super::super::block_on(send_all(&client, url, &b"secret".to_vec().into(), bodies))
+    }
+
+    #[test]
+    fn each_body_goes_out_signed_and_under_the_name_of_its_event() {
+        let (url, answering) = server(&["200 OK", "200 OK"]);
+        sent(&url, &[r#"{"event":"build.finished"}"#, "no event"]).unwrap();
+        let requests = answering.join().unwrap();
+        let header = |head: &str, name: &str| {
+            let line = head.lines().find(|line| line.starts_with(name));
+            line.map(|line| line.split_once(": ").unwrap().1.to_owned())
+        };
+        for (head, body) in &requests {
+            let sent = header(head, "x-buildkite-signature").unwrap();
+            let timestamp = sent["timestamp=".len()..].split(',').next().unwrap().parse().unwrap();
+            assert_eq!(sent, signature::sign(b"secret", timestamp, body));
+        }
+        assert_eq!(header(&requests[0].0, "x-buildkite-event").unwrap(), "build.finished");
+        assert_eq!(header(&requests[1].0, "x-buildkite-event"), None);
+    }
+
+    #[test]
+    fn one_that_is_refused_or_unreachable_fails_the_command() {
+        let (url, answering) = server(&["200 OK", "401 Unauthorized"]);
+        assert_eq!(sent(&url, &["{}", "{}"]).unwrap_err().to_string(), "1 of 2 not accepted");
+        answering.join().unwrap();
+        assert_eq!(sent(&url, &["{}"]).unwrap_err().to_string(), "1 of 1 not accepted");
+    }
 
     #[test]
     fn the_ping_is_json_with_the_url_that_it_is_sent_to() {

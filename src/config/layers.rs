@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use config::{Map, Source, Value, ValueKind};
@@ -15,11 +16,18 @@ pub(super) const ENVIRONMENT: &str = "the environment";
 const PREFIX: &str = "KITEPUSH__";
 
 /// The environment variables that are kitepush's, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
     warnings: Vec<Warning>,
     problems: Vec<Problem>,
+}
+
+/// Names only: a value may be a secret.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
 }
 
 impl Environment {

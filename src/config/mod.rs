@@ -7,6 +7,7 @@ mod door;
 pub mod files;
 mod layers;
 mod push;
+mod scalar;
 mod setting;
 mod validate;
 mod yaml;
@@ -201,3 +202,7 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

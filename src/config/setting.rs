@@ -1,16 +1,10 @@
-//! How one value is read and shown: numbers, words, durations, lists, maps, sections.
+//! How a value is read and shown: sections, maps, lists, words. The scalars are next door.
 //!
 //! Reading by hand instead of by serde is what lets one run report every mistake, each under its full key.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::{Value, ValueKind};
-use ipnet::IpNet;
-use secrecy::SecretString;
-use url::Url;
 use yaml_rust2::Yaml;
 
 use super::Problem;
@@ -150,23 +144,42 @@ pub(super) fn refuse<T>(problems: &mut Vec<Problem>, key: &str, message: impl In
     None
 }
 
-/// `; did you mean …?`, when a known word is near enough.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+/// `; did you mean …?`, when a known word is near enough, or is part of this one, or this one of it.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let word = word.to_lowercase();
+    let is_part = |part: &str, whole: &str| part.len() >= 4 && whole.contains(part);
     known
+        .clone()
         .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= candidate.len().max(6) / 3)
-        .map(|(_, candidate)| format!("; did you mean {candidate}?"))
+        .map(|(_, candidate)| candidate)
+        .or_else(|| {
+            known.clone().find(|candidate| {
+                let candidate = candidate.to_lowercase();
+                is_part(&word, &candidate) || is_part(&candidate, &word)
+            })
+        })
+        .map(|candidate| format!("; did you mean {candidate}?"))
         .unwrap_or_default()
+}
+
+/// What a value is, for messages that must not show it: where a list, a map or a text is due may stand a secret.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value.kind {
+        ValueKind::Nil => "null",
+        ValueKind::Table(_) => "a map",
+        ValueKind::Array(_) => "a list",
+        ValueKind::String(_) => "text",
+        ValueKind::Boolean(_) => "true or false",
+        _ => "a number",
+    }
 }
 
 /// A value as an error message shows it.
 pub(super) fn shown(value: &Value) -> String {
     match &value.kind {
-        ValueKind::Nil => "null".to_owned(),
-        ValueKind::Table(_) => "a map".to_owned(),
-        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => kind(value).to_owned(),
         ValueKind::String(text) if text.is_empty() => "empty".to_owned(),
         scalar => scalar.to_string(),
     }
@@ -181,18 +194,19 @@ impl<T: Section> Setting for T {
 
     fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let ValueKind::Table(table) = &value.kind else {
-            return refuse(problems, key, format!("must be a map of keys, is {}", shown(value)));
+            return refuse(problems, key, format!("must be a map of keys, is {}", kind(value)));
         };
         let mut section = T::default();
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_unstable_by_key(|(name, _)| *name);
-        for (name, value) in entries {
-            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let path = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+        for name in table.keys().collect::<BTreeSet<_>>() {
             if !T::KEYS.iter().any(|(known, _)| known == name) {
-                let known = T::KEYS.iter().map(|(known, _)| *known);
-                problems.push(Problem::new(&key, format!("is not a known key{}", nearest(name, known))));
-            } else if value.kind != ValueKind::Nil {
-                section.read_key(name, value, &key, problems);
+                let hint = nearest(name, T::KEYS.iter().map(|(known, _)| *known));
+                problems.push(Problem::new(path(name), format!("is not a known key{hint}")));
+            }
+        }
+        for (name, _) in T::KEYS {
+            if let Some(value) = table.get(*name).filter(|value| value.kind != ValueKind::Nil) {
+                section.read_key(name, value, &path(name), problems);
             }
         }
         Some(section)
@@ -235,7 +249,7 @@ impl<T: Setting> Setting for Vec<T> {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.enumerate().filter_map(|(i, part)| item((i, &Value::new(Some(&origin), part)))).collect()
             }
-            _ => return refuse(problems, key, format!("must be a list, is {}; write [{0}]", shown(value))),
+            _ => return refuse(problems, key, format!("must be a list in brackets, is {}", kind(value))),
         };
         (problems.len() == before).then_some(read)
     }
@@ -250,7 +264,7 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
 
     fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let ValueKind::Table(table) = &value.kind else {
-            return refuse(problems, key, format!("must be a map, is {}", shown(value)));
+            return refuse(problems, key, format!("must be a map, is {}", kind(value)));
         };
         let before = problems.len();
         let entries: BTreeMap<_, _> = table.iter().collect();
@@ -268,203 +282,5 @@ impl<T: Setting> Setting for BTreeMap<String, T> {
 
     fn show(&self) -> Yaml {
         Yaml::Hash(self.iter().map(|(key, value)| (Yaml::String(key.clone()), value.show())).collect())
-    }
-}
-
-impl Setting for String {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match &value.kind {
-            ValueKind::String(text) => Some(text.clone()),
-            ValueKind::Table(_) | ValueKind::Array(_) => {
-                refuse(problems, key, format!("must be text, is {}", shown(value)))
-            }
-            // YAML has already lost its leading zeros or its spelling.
-            _ => refuse(problems, key, format!("must be text, is {}; put it in quotes", shown(value))),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(self.clone())
-    }
-}
-
-impl Setting for SecretString {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match &value.kind {
-            ValueKind::String(text) => Some(text.clone().into()),
-            ValueKind::Table(_) | ValueKind::Array(_) => {
-                refuse(problems, key, format!("must be text, is {}", shown(value)))
-            }
-            _ => refuse(problems, key, "must be text in quotes: YAML would change an unquoted number or word"),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(REDACTED.to_owned())
-    }
-}
-
-impl Setting for PathBuf {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match String::read(value, key, problems)? {
-            path if path.is_empty() => refuse(problems, key, "must be the path of a file, is empty"),
-            path => Some(path.into()),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(self.display().to_string())
-    }
-}
-
-impl Setting for bool {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match shown(value).as_str() {
-            "true" => Some(true),
-            "false" => Some(false),
-            other => refuse(problems, key, format!("must be true or false, is {other}")),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::Boolean(*self)
-    }
-}
-
-impl Setting for usize {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let text = shown(value);
-        match text.parse() {
-            Ok(number) => Some(number),
-            Err(_) => refuse(problems, key, format!("must be a whole number, 0 or more, is {text}")),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        i64::try_from(*self).map_or_else(|_| Yaml::Real(self.to_string()), Yaml::Integer)
-    }
-}
-
-impl Setting for f64 {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        match &value.kind {
-            ValueKind::Float(number) => Some(*number),
-            ValueKind::I64(number) => Some(*number as f64),
-            _ => refuse(problems, key, format!("must be a number, is {}", shown(value))),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::Real(self.to_string())
-    }
-}
-
-impl Setting for Duration {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let text = shown(value);
-        if text.parse::<f64>().is_ok() {
-            return refuse(problems, key, format!("must be a duration with its unit, is {text}; write {text}s"));
-        }
-        match humantime::parse_duration(&text) {
-            Ok(duration) => Some(duration),
-            Err(_) => {
-                refuse(problems, key, format!("must be a duration such as 500ms, 15s, 5m, 24h or 1h30m, is {text}"))
-            }
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(duration(*self))
-    }
-}
-
-/// A duration in the largest unit that says it in one whole number: `168h`, `75s`, `500ms`.
-pub(super) fn duration(duration: Duration) -> String {
-    const UNITS: [(u128, &str); 5] =
-        [(3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1, "ns")];
-    let nanos = duration.as_nanos();
-    if nanos == 0 {
-        return "0s".to_owned();
-    }
-    let (size, unit) = UNITS.into_iter().find(|(size, _)| nanos % size == 0).unwrap_or((1, "ns"));
-    format!("{}{unit}", nanos / size)
-}
-
-impl Setting for SocketAddr {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let text = shown(value);
-        match text.parse() {
-            Ok(address) => Some(address),
-            Err(_) => refuse(
-                problems,
-                key,
-                format!("must be an IP address and a port such as 0.0.0.0:8080 or [::]:8080, is {text}"),
-            ),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(self.to_string())
-    }
-}
-
-impl Setting for IpNet {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        let text = shown(value);
-        match text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(Self::from)) {
-            Ok(network) => Some(network),
-            Err(_) => refuse(
-                problems,
-                key,
-                format!("must be an address range such as 192.0.2.0/24 or 2001:db8::/32, is {text}"),
-            ),
-        }
-    }
-
-    fn show(&self) -> Yaml {
-        Yaml::String(self.to_string())
-    }
-}
-
-impl Setting for Url {
-    const SHAPE: Shape = Shape::Value;
-
-    fn read(value: &Value, key: &str, problems: &mut Vec<Problem>) -> Option<Self> {
-        const FORM: &str = "must be a URL such as http://pushgateway:9091";
-        let text = String::read(value, key, problems)?;
-        let Ok(url) = Self::parse(&text) else {
-            // Not echoed: what does not parse may hide a password.
-            return refuse(problems, key, FORM);
-        };
-        if !matches!(url.scheme(), "http" | "https") {
-            return refuse(problems, key, format!("{FORM}: scheme http or https, is {}", url.scheme()));
-        }
-        Some(url)
-    }
-
-    fn show(&self) -> Yaml {
-        let mut url = self.clone();
-        if url.password().is_some() && url.set_password(Some(REDACTED)).is_err() {
-            return Yaml::String(REDACTED.to_owned());
-        }
-        Yaml::String(url.to_string())
     }
 }

@@ -193,6 +193,7 @@ pub(super) fn words_of(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -219,7 +220,7 @@ mod tests {
             (503, PushOutcome::Unreachable, "503"),
             (204, PushOutcome::Misconfigured, "push.url"),
         ] {
-            let status = StatusCode::from_u16(status).expect("a status");
+            let status = StatusCode::from_u16(status).unwrap();
             let failure = Failure::of_status(status, "some words", Some("/elsewhere"));
             assert_eq!(failure.outcome(), outcome, "{failure}");
             assert!(failure.to_string().contains(hint), "{failure}");

@@ -82,7 +82,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
             },
             self_metrics: config.self_metrics,
             schedule: Schedule::new(config.interval),
-            watch: Watch::default(),
+            watch: Watch::new(config.interval),
             restore: take_in.map_or(Restore::Done, Restore::Waiting),
             logged: HashSet::new(),
         }
@@ -134,7 +134,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
         loop {
             let started = Instant::now();
             let pause = match self.turn().await {
-                Ok(()) => self.schedule.succeeded(),
+                Ok(()) => self.schedule.succeeded(rand::random()),
                 Err(failure) => {
                     let pause = self.schedule.failed(&failure, rand::random());
                     debug!(%failure, ?pause, "push failed");
@@ -168,7 +168,7 @@ impl<E: Exposition, T: Target> Run<E, T> {
         }
         match self.restore_step().await {
             Ok(()) => {
-                self.schedule.succeeded();
+                self.schedule.succeeded(0.0);
                 self.logged.clear();
                 self.health.works(Part::Gateway);
                 if self.health.works(Part::Restore) {

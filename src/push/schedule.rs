@@ -23,10 +23,11 @@ impl Schedule {
         Self { interval, failures: 0 }
     }
 
-    /// From the start of a push that succeeded to the start of the next.
-    pub(super) fn succeeded(&mut self) -> Duration {
+    /// From the start of a push that succeeded to the start of the next: the interval, or up to a tenth less, so that
+    /// no two kitepushes stay in step; `random` is in `0.0..1.0`.
+    pub(super) fn succeeded(&mut self, random: f64) -> Duration {
         self.failures = 0;
-        self.interval
+        self.interval.mul_f64(1.0 - random / 10.0)
     }
 
     /// From a failure to the next attempt; `random` is in `0.0..1.0`.
@@ -59,7 +60,8 @@ mod tests {
         let pauses: Vec<u64> = (0..6).map(|_| schedule.failed(&away, 1.0).as_secs()).collect();
         assert_eq!(pauses, [15, 30, 60, 120, 120, 120]);
         assert_eq!(schedule.failed(&away, 0.0), SHORTEST);
-        assert_eq!(schedule.succeeded(), INTERVAL);
+        assert_eq!(schedule.succeeded(0.0), INTERVAL);
+        assert!(schedule.succeeded(0.999) > Duration::from_secs(13));
         assert_eq!(schedule.failed(&away, 1.0), INTERVAL);
     }
 

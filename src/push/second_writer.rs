@@ -3,8 +3,9 @@
 //! The gateway's `push_time_seconds` of the group is read right after a push of ours and again right before the next.
 //! If it grew in between, somebody else pushed. Both readings are the gateway's own clock and unaffected by ours, and
 //! nothing has to be added to what is pushed. The readings come from `/api/v1/metrics`, which names groups exactly and
-//! is read by the restore anyway; it costs the gateway as much as a scrape, so that one pair a minute is enough. Two
-//! writers of one interval meet in the first pair.
+//! is read by the restore anyway; it costs the gateway as much as a push does, so that one pair a minute, or one in four
+//! pushes, is enough. A stranger in step with us, whose push always falls between ours and our first reading, does not
+//! stay so, because the schedule jitters.
 
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use tokio::time::Instant;
 
 use super::target::Accepted;
 
-/// From one pair of readings to the next.
+/// From one pair of readings to the next: this many intervals.
+const PUSHES: u32 = 4;
+/// But no longer than this.
 const EVERY: Duration = Duration::from_secs(60);
 /// After that long without another push the trouble is over.
 const QUIET: Duration = Duration::from_secs(600);
@@ -20,8 +23,9 @@ const QUIET: Duration = Duration::from_secs(600);
 pub(super) const QUEUE: Duration = Duration::from_secs(1);
 
 /// What is known of other writers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watch {
+    every: Duration,
     /// Whether the last attempt was accepted. One that failed may still be stored later, and is not a stranger's.
     steady: bool,
     looked: Option<Instant>,
@@ -42,6 +46,11 @@ pub(super) enum Sighting {
 }
 
 impl Watch {
+    /// For pushes `interval` apart.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { every: EVERY.min(interval.saturating_mul(PUSHES)), steady: false, looked: None, ours: None, seen: None }
+    }
+
     /// Whether the group's push time is to be read now, before a push.
     pub(super) fn before_push(&self) -> bool {
         self.ours.is_some()
@@ -66,7 +75,7 @@ impl Watch {
     /// A push ended. Whether the group's push time is to be read now.
     pub(super) fn after_push(&mut self, accepted: Option<Accepted>, now: Instant) -> bool {
         let was_steady = std::mem::replace(&mut self.steady, accepted.is_some());
-        let due = was_steady && self.steady && self.looked.is_none_or(|looked| now - looked >= EVERY);
+        let due = was_steady && self.steady && self.looked.is_none_or(|looked| now - looked >= self.every);
         if due {
             self.looked = Some(now);
         }
@@ -85,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_push_time_that_grew_between_two_pushes_of_ours_is_anothers() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Duration::from_secs(15));
         assert!(!watch.before_push());
         assert!(!watch.after_push(Some(Accepted::Stored), Instant::now()), "one push proves nothing of the one before");
         assert!(watch.after_push(Some(Accepted::Stored), Instant::now()));
@@ -104,7 +113,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_push_that_failed_and_was_stored_later_is_not_anothers() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Duration::from_secs(15));
         assert!(!watch.after_push(None, Instant::now()));
         assert!(!watch.after_push(Some(Accepted::Stored), Instant::now()));
         assert!(watch.after_push(Some(Accepted::Stored), Instant::now()));

@@ -100,7 +100,10 @@ impl Gateway {
         Ok(Self {
             group: path(&["metrics", "job@base64", &grouping(&config.job), "instance@base64", &grouping(&instance)])?,
             api: path(&["api", "v1", "metrics"])?,
-            peer: base[url::Position::BeforeHost..url::Position::AfterPort].to_owned(),
+            peer: match &proxy {
+                Some(proxy) => format!("{} through the proxy {}", host(base), host(proxy)),
+                None => host(base).to_owned(),
+            },
             job: config.job.clone(),
             instance,
             timeout: config.timeout,
@@ -235,6 +238,11 @@ impl Target for Gateway {
             .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
+}
+
+/// Host and port, and nothing else that a URL may hold.
+fn host(url: &Url) -> &str {
+    &url[url::Position::BeforeHost..url::Position::AfterPort]
 }
 
 /// A grouping value for the path. Plain values with a slash, even an escaped one, would silently become other labels.

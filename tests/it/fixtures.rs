@@ -1,49 +1,24 @@
 //! Every fixture, and what it becomes: its snapshot shows the event as it was understood and what it counted.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
-use kitepush::config::Labels;
 use kitepush::event::{Event, Subject, Timestamp};
-use kitepush::ledger::rules::{Book, Delta, Settings};
-use kitepush::metrics::Snapshot as _;
-use kitepush::metrics::catalogue::Catalogue;
-use kitepush::metrics::labels::Labeler;
-use kitepush::metrics::series::{Held, SeriesTable};
 use kitepush::webhook::payload::{self, Extract};
 
-fn settings() -> Settings {
-    Settings {
-        retention: Duration::from_secs(7 * 24 * 3600),
-        max_records: 1000,
-        in_flight_expiry: Duration::from_secs(24 * 3600),
-    }
-}
-
-fn table() -> SeriesTable {
-    let labels = Labels::default();
-    let catalogue = Catalogue::new(&BTreeMap::new(), &labels).expect("the defaults are valid");
-    SeriesTable::new(Arc::new(catalogue), Labeler::new(&labels).expect("valid"), labels.limits, Duration::ZERO)
-}
+use crate::support::counting::Counting;
 
 /// What a ledger that was born before everything counts for one event, as exposition lines that are not zero.
 fn counted(event: &Event) -> String {
-    let mut book = Book::new(settings(), Timestamp::from_millis(0));
-    let mut table = table();
-    let mut delta = Delta::default();
     let now = event.occurred_at.unwrap_or(Timestamp::from_millis(1_790_000_000_000));
-    book.apply(event, now, &mut delta);
-    table.record(event, &delta, now);
-    table.set_in_flight(book.in_flight(), now);
-    table.publish();
+    let mut counting = Counting::born(Timestamp::from_millis(0));
+    counting.apply(event, now);
+    let families = counting.families();
+    let delta = &counting.delta;
     let mut text = format!("outcome: {}\n", delta.outcome.map_or("none", |outcome| outcome.as_str()));
     for anomaly in &delta.anomalies {
         let _ = writeln!(text, "anomaly: {anomaly}");
     }
-    let families: Vec<_> = table.snapshot(Held::AsZeros).families().collect();
     let exposition = prometheus::TextEncoder::new().encode_to_string(&families).expect("valid families");
     for line in exposition.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")) {
         // Sum and count tell what a duration was; buckets repeat it.

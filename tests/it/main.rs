@@ -1,5 +1,6 @@
 //! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod exactly_once;
 mod fixtures;
 mod support;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{DAY, Findings, MINUTE, SECOND};
-use crate::config::setting::duration;
+use crate::config::scalar::duration;
 use crate::config::{Config, Family};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

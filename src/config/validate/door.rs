@@ -5,7 +5,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{DAY, Findings, HOUR, MINUTE, SECOND};
-use crate::config::setting::{REDACTED, duration};
+use crate::config::scalar::duration;
+use crate::config::setting::REDACTED;
 use crate::config::{Admin, AllowedSource, Auth, Config, ServerTls};
 
 const TENTH: Duration = Duration::from_millis(100);

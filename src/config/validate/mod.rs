@@ -8,7 +8,7 @@ mod push;
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::setting::duration;
+use super::scalar::duration;
 use super::{Config, Policy, Problem, Warning};
 
 const SECOND: Duration = Duration::from_secs(1);

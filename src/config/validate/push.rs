@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::{Findings, HOUR, MINUTE, Required, SECOND};
-use crate::config::setting::duration;
+use crate::config::scalar::duration;
 use crate::config::{BasicAuth, Header, HttpConfig, OAuth2, Push, TlsConfig};
 
 /// Headers that the client sets, or that have a key of their own.

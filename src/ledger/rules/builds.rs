@@ -74,7 +74,7 @@ impl Book {
                     }
                     delta.count(FamilyId::BuildsFinished);
                     last_finished(build, delta);
-                    if TIMED.contains(&end.state) && !build.blocked {
+                    if TIMED.contains(&end.state) {
                         delta.observe(
                             FamilyId::BuildDuration,
                             build.started_at,

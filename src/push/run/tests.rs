@@ -165,6 +165,10 @@ async fn run(
     Ran { log, totals, own, health, last }
 }
 
+fn pauses(ran: &Ran) -> Vec<Duration> {
+    ran.log.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+}
+
 fn stored() -> Step {
     Step::Answer(Ok(Accepted::Stored))
 }
@@ -181,8 +185,9 @@ fn away() -> Failure {
 async fn each_push_has_a_fresh_snapshot_an_interval_after_the_last_and_stop_makes_a_final_one() {
     let ran = run(vec![stored(), stored()], None, Vec::new(), |_| Ok(())).await;
     assert_eq!(ran.what(), ["a_total 1", "a_total 2", "a_total 3", "a_total 1000"]);
-    let seconds: Vec<u64> = ran.log.iter().map(|(at, _)| at.as_secs()).collect();
-    assert_eq!(seconds, [0, 15, 30, 30]);
+    let pauses = pauses(&ran);
+    assert!(pauses[..2].iter().all(|pause| (13_500..=15_001).contains(&pause.as_millis())), "{pauses:?}");
+    assert_eq!(pauses[2], Duration::ZERO);
     assert_eq!(*ran.totals.exposed.lock().unwrap(), [1, 2, 3, 1000]);
     assert_eq!(ran.last, FinalPush::Accepted);
     assert_eq!(ran.count("kitepush_pushes_total", "ok"), 4.0);
@@ -192,9 +197,9 @@ async fn each_push_has_a_fresh_snapshot_an_interval_after_the_last_and_stop_make
 async fn a_failing_gateway_degrades_and_is_asked_less_often_until_it_is_back() {
     let refused = || Failure::Rejected("refused: bad words".to_owned());
     let ran = run(vec![fails(refused()), fails(refused()), stored()], None, Vec::new(), |_| Ok(())).await;
-    let pauses: Vec<Duration> = ran.log.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let pauses = pauses(&ran);
     assert!(pauses[0] >= Duration::from_secs(60) && pauses[1] >= Duration::from_secs(60), "{pauses:?}");
-    assert_eq!(pauses[2].as_secs(), 15);
+    assert!(pauses[2] <= Duration::from_millis(15_001), "{pauses:?}");
     assert_eq!(*ran.totals.exposed.lock().unwrap(), [3, 4, 1000], "what failed was not exposed");
     assert_eq!(ran.count("kitepush_pushes_total", "rejected"), 2.0);
     assert!(ran.health.troubles().is_empty());

@@ -4,7 +4,9 @@
 #![allow(dead_code)]
 
 pub(crate) mod certs;
+pub(crate) mod counting;
 pub(crate) mod http;
+pub(crate) mod pushing;
 pub(crate) mod server;
 pub(crate) mod stub;
 

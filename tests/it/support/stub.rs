@@ -87,7 +87,9 @@ fn read_request(stream: &TcpStream) -> io::Result<Request> {
     let mut line = String::new();
     io::BufRead::read_line(&mut reader, &mut line)?;
     let mut words = line.split(' ').map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Err(io::ErrorKind::InvalidData.into()) };
+    let (Some(method), Some(path)) = (words.next(), words.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
     let headers = read_headers(&mut reader)?;
     let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];

@@ -114,7 +114,8 @@ impl Follower {
                     0 => "until it can be read, Buildkite's addresses are refused",
                     _ => "the list read before stays",
                 };
-                let why = format!("cannot read the addresses of server.allowed_sources from {}: {error:#}; {kept}", self.url);
+                let why =
+                    format!("cannot read the addresses of server.allowed_sources from {}: {error:#}; {kept}", self.url);
                 if self.health.degraded(Part::Sources, &why) {
                     tracing::error!("{why}");
                 }

@@ -1,8 +1,9 @@
 //! The whole service: its parts wired together, started, and stopped in order under one deadline.
 
+mod rooms;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,20 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
-use crate::admin::{self, Access, Admin, OwnOnly, Scrape};
+pub use rooms::{Ending, Rooms};
+
+use crate::admin::{self, Access, Admin};
 use crate::config::Config;
 use crate::health::{Health, Stage};
-use crate::ledger::Ledger;
 use crate::listener::{self, Bounds, Connections, Fault, Listening, Metrics, Settings};
 use crate::metrics::own::{Own, Rejection};
 use crate::reload::{Look, Reloader};
 use crate::tls::{ServerCertificate, register_reloads};
 use crate::webhook::body::Room;
 use crate::webhook::door::Door;
-use crate::webhook::door::meta::{Follower, META_URL};
+use crate::webhook::door::meta::Follower;
 use crate::webhook::door::sources::Sources;
 use crate::webhook::handler::{self, Webhook};
-use crate::webhook::payload::Extract;
 use crate::webhook::reasons::ReasonLog;
 use crate::webhook::secrets::Secrets;
 
@@ -39,38 +40,6 @@ const ADMIN_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(5), Duration::
 const ADMIN_CONNECTIONS: usize = 128;
 /// Open files beside the connections: database, gateway, certificates, logs.
 const OTHER_FILES: u64 = 256;
-
-/// What happens after the last delivery was answered: commit, final push. Returns by the deadline, whatever hangs.
-pub type Ending = Box<dyn FnOnce(Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
-
-/// The rooms behind the door: what counts and what pushes.
-pub struct Rooms {
-    /// Counts.
-    pub ledger: Ledger,
-    /// Whether its queue is full.
-    pub queue_full: Box<dyn Fn() -> bool + Send + Sync>,
-    /// What the configuration reads from bodies.
-    pub extract: Extract,
-    /// What `/metrics` of the admin listener serves.
-    pub scrape: Arc<dyn Scrape>,
-    /// Called last.
-    pub ending: Ending,
-    /// Where Buildkite publishes its addresses.
-    pub meta_url: String,
-}
-
-impl Rooms {
-    fn open(_config: &Config, _own: &Arc<Own>, _health: &Arc<Health>) -> anyhow::Result<Self> {
-        Ok(Self {
-            ledger: Ledger {},
-            queue_full: Box::new(|| false),
-            extract: Extract::default(),
-            scrape: Arc::new(OwnOnly),
-            ending: Box::new(|_| Box::pin(async {})),
-            meta_url: META_URL.to_owned(),
-        })
-    }
-}
 
 /// The service, serving since it was built.
 pub struct Application {
@@ -123,6 +92,7 @@ impl Application {
             tokio::spawn(follower.follow(pause));
         }
 
+        let ledger = rooms.ledger.clone();
         let webhook = Data::new(Webhook {
             path: server.path.clone(),
             mode: config.auth.mode,
@@ -141,7 +111,7 @@ impl Application {
             scrape: rooms.scrape,
             own: Arc::clone(&own),
             health: Arc::clone(&health),
-            queue_full: rooms.queue_full,
+            queue_full: Box::new(move || ledger.is_full()),
         });
 
         let mut looks: Vec<Look> = Vec::new();

@@ -3,7 +3,9 @@
 
 mod admin;
 mod door;
+mod door_tls;
 mod exactly_once;
 mod fixtures;
+mod leaks;
 mod stop;
 mod support;

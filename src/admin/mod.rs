@@ -91,7 +91,7 @@ async fn metrics(admin: &Admin, request: &HttpRequest) -> HttpResponse {
     let gzip = request
         .headers()
         .get_all(header::ACCEPT_ENCODING)
-        .any(|value| value.as_bytes().split(|byte| *byte == b',').any(|coding| is_gzip(coding)));
+        .any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_gzip));
     let compression = if gzip { Compression::Gzip } else { Compression::None };
     let (scrape, own) = (Arc::clone(&admin.scrape), Arc::clone(&admin.own));
     let encoded = spawn_blocking(move || scrape.scrape(own.gather(), compression)).await;

@@ -48,6 +48,11 @@ pub struct Ledger {
 #[error("not committed within 4 s")]
 pub struct Overloaded;
 
+/// Totals of an earlier run were not added: the ledger has ended, or its disk refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot take up totals now")]
+pub struct NotAdded;
+
 /// A total that an earlier run left on the gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Total {
@@ -85,12 +90,15 @@ impl Ledger {
         (self.commands.max_capacity() - self.commands.capacity()) as i64
     }
 
-    /// Adds totals that an earlier run left on the gateway.
-    pub async fn add(&self, totals: Vec<Total>) {
+    /// Adds totals that an earlier run left on the gateway. Blocks until they are committed.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger has ended, or its disk refuses: nothing is added then.
+    pub fn add(&self, totals: Vec<Total>) -> Result<(), NotAdded> {
         let (answer, answered) = oneshot::channel();
-        if self.commands.send(Command::Add { totals, answer }).await.is_ok() {
-            let _ = answered.await;
-        }
+        self.commands.blocking_send(Command::Add { totals, answer }).map_err(|_| NotAdded)?;
+        answered.blocking_recv().unwrap_or(Err(NotAdded))
     }
 
     /// Commits what has arrived and ends the ledger's thread; later deliveries are [`Overloaded`].

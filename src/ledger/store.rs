@@ -25,6 +25,8 @@ pub struct Batch<'a> {
     pub series: &'a [StoredSeries],
     /// Series to take away, by id.
     pub removed: &'a [i64],
+    /// Whether the series hold what earlier runs left on the gateway: that is added once.
+    pub restored: bool,
 }
 
 /// Keeps batches. Used by one thread.

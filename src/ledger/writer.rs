@@ -17,7 +17,7 @@ use super::fact::Fact;
 use super::in_flight::{InFlight, Phase};
 use super::rules::{Book, Delta, Settings};
 use super::store::{Batch, Loader, Memory, Sqlite, Store, StoreError};
-use super::{Ledger, Overloaded, Total, lock};
+use super::{Ledger, NotAdded, Overloaded, Total, lock};
 use crate::config::Config;
 use crate::event::{Event, Timestamp};
 use crate::health::{Health, Part};
@@ -62,7 +62,7 @@ pub enum Command {
         /// The totals.
         totals: Vec<Total>,
         /// Told when they are committed.
-        answer: oneshot::Sender<()>,
+        answer: oneshot::Sender<Result<(), NotAdded>>,
     },
     /// A second has passed.
     Tick,
@@ -78,8 +78,8 @@ pub enum Command {
 pub struct Start {
     /// The handle.
     pub ledger: Ledger,
-    /// Whether there are totals of earlier runs in the store; without, they are to be looked for on the gateway.
-    pub has_history: bool,
+    /// Whether the store has taken up what earlier runs left on the gateway, or never needs to.
+    pub is_restored: bool,
     /// Sends [`Command::Tick`].
     pub ticker: Ticker,
 }
@@ -129,15 +129,15 @@ pub fn start(
     };
     let table =
         || SeriesTable::new(catalogue.clone(), labeler.clone(), config.labels.limits.clone(), config.push.zero_hold);
-    let (store, book, table, has_history): (Box<dyn Store>, _, _, _) = match &config.state.path {
+    let (store, book, table, is_restored): (Box<dyn Store>, _, _, _) = match &config.state.path {
         None => (Box::new(Memory), Book::new(settings, now), table(), false),
         Some(path) => {
-            let (store, loaded, is_new) = open(path, &catalogue, &health, now, || Loaded {
+            let (store, loaded, is_restored) = open(path, &catalogue, &health, now, || Loaded {
                 book: Book::new(settings, now),
                 table: table(),
                 newest: now,
             })?;
-            (Box::new(store), loaded.book, loaded.table, !is_new)
+            (Box::new(store), loaded.book, loaded.table, is_restored)
         }
     };
     let table = Arc::new(Mutex::new(table));
@@ -152,6 +152,7 @@ pub fn start(
         series_ttl: config.labels.series_ttl,
         facts: Vec::new(),
         in_flight: HashMap::new(),
+        restored: false,
         backlog: 0,
         refused: false,
         retry_at: Instant::now(),
@@ -162,7 +163,7 @@ pub fn start(
         StoreError::Refused { path: config.state.path.clone().unwrap_or_default(), reason: error.to_string() }
     })?;
     let ticker = Ticker(commands.downgrade());
-    Ok(Start { ledger: Ledger { commands, table, own, keeps: config.state.path.is_some() }, has_history, ticker })
+    Ok(Start { ledger: Ledger { commands, table, own, keeps: config.state.path.is_some() }, is_restored, ticker })
 }
 
 struct Loaded {
@@ -207,7 +208,7 @@ fn open(
         Ok(changed) => changed,
         Err(StoreError::Damaged { .. }) => {
             opened.set_aside = Some(store.set_aside(now)?);
-            opened.is_new = true;
+            opened.is_restored = false;
             loaded = empty();
             store.load(&layouts, &mut loaded)?
         }
@@ -223,7 +224,7 @@ fn open(
     for family in changed {
         warn!(family, "labels or buckets of this family were reconfigured: its totals start again at zero");
     }
-    Ok((store, loaded, opened.is_new))
+    Ok((store, loaded, opened.is_restored))
 }
 
 struct Writer {
@@ -237,6 +238,8 @@ struct Writer {
     /// Rows and entries that the store does not have yet; with a working disk those of one batch.
     facts: Vec<Fact>,
     in_flight: HashMap<Entity, Option<InFlight>>,
+    /// Whether totals of an earlier run were added and not committed.
+    restored: bool,
     /// Events answered and not committed.
     backlog: u64,
     /// Whether the disk refused the last commit.
@@ -263,6 +266,10 @@ impl Writer {
                         self.record(&event, received_at, answer, &mut delta, &mut answers);
                     }
                     Command::Refresh { answer } => refreshed.push(answer),
+                    // A disk that refuses could forget that they were added, and they would be added again.
+                    Command::Add { answer, .. } if self.refused => {
+                        let _ = answer.send(Err(NotAdded));
+                    }
                     Command::Add { totals, answer } => {
                         self.add(totals);
                         added.push(answer);
@@ -275,7 +282,7 @@ impl Writer {
                 }
                 next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
             }
-            if !refreshed.is_empty() {
+            if !refreshed.is_empty() || stopped.is_some() {
                 self.refresh();
             }
             self.finish(answers.len() as u64, stopped.is_some());
@@ -287,7 +294,7 @@ impl Writer {
                 let _ = answer.try_send(());
             }
             for answer in added {
-                let _ = answer.send(());
+                let _ = answer.send(Ok(()));
             }
         }
         if let Some(answer) = stopped {
@@ -322,6 +329,7 @@ impl Writer {
     }
 
     fn add(&mut self, totals: Vec<Total>) {
+        self.restored = true;
         let now = Timestamp::now();
         let mut table = lock(&self.table);
         let mut dropped: Vec<String> = totals
@@ -411,7 +419,13 @@ impl Writer {
             return;
         }
         let in_flight: Vec<_> = self.in_flight.drain().collect();
-        let batch = Batch { facts: &self.facts, in_flight: &in_flight, series: &series, removed: &removed };
+        let batch = Batch {
+            facts: &self.facts,
+            in_flight: &in_flight,
+            series: &series,
+            removed: &removed,
+            restored: self.restored,
+        };
         let began = Instant::now();
         let result = if self.refused { self.store.reopen() } else { Ok(()) };
         let result = result.and_then(|()| self.store.commit(&batch));
@@ -421,6 +435,7 @@ impl Writer {
             Ok(()) => {
                 self.own.commits.with_label_values(&["ok"]).inc();
                 self.facts.clear();
+                self.restored = false;
                 table.saved();
                 if self.refused {
                     self.refused = false;

@@ -74,6 +74,13 @@ pub struct Family {
     pub help: &'static str,
 }
 
+impl Family {
+    /// Whether its value is a moment, of which the greatest or the least counts.
+    pub fn is_moment(&self) -> bool {
+        matches!(self.id, FamilyId::BuildLastFinished | FamilyId::JobOldestWaiting)
+    }
+}
+
 macro_rules! families {
     ($($id:ident $name:literal $kind:expr, $about:ident, [$($label:ident),*], $help:literal;)*) => {
         /// A family's place in [`FAMILIES`].

@@ -399,8 +399,8 @@ impl SeriesTable {
         match configured.family.kind {
             Kind::Counter => Value::Counter(0),
             Kind::Histogram(_) => Value::Histogram(Box::new(Histogram::new(configured.buckets.clone()))),
+            Kind::Gauge if configured.family.is_moment() => Value::Time(None),
             Kind::Gauge => match family {
-                FamilyId::BuildLastFinished | FamilyId::JobOldestWaiting => Value::Time(None),
                 FamilyId::PipelineInfo | FamilyId::RecentBuildInfo => Value::Gauge(1.0),
                 _ => Value::Gauge(0.0),
             },

@@ -113,9 +113,7 @@ fn a_certificate_is_exchanged_under_load_and_a_bad_pair_leaves_the_old_one() {
         shown
     };
     let reloads = |outcome| {
-        service.metric(&format!(
-            "kitepush_certificate_reloads_total{{listener=\"server\",outcome=\"{outcome}\"}}"
-        ))
+        service.metric(&format!("kitepush_certificate_reloads_total{{listener=\"server\",outcome=\"{outcome}\"}}"))
     };
     let old = shown();
 

@@ -56,7 +56,8 @@ fn neither_secrets_nor_contents_of_bodies_show_in_logs_and_answers() {
 
         let fixture = include_str!("../../webhook-fixtures/build-finished.json");
         let told = fixture.replace("\"message\":\"", &format!("\"message\":\"{CONTENT} "));
-        let broken = format!("{{\"event\":\"build.finished\",\"build\":{{\"id\":\"{CONTENT}\",\"created_at\":\"{CONTENT}\"}}}}");
+        let broken =
+            format!("{{\"event\":\"build.finished\",\"build\":{{\"id\":\"{CONTENT}\",\"created_at\":\"{CONTENT}\"}}}}");
         let nonsense = format!("\"{CONTENT}");
         let unknown = format!("{{\"event\":\"{CONTENT}\"}}");
         for body in [told.as_bytes(), broken.as_bytes(), nonsense.as_bytes(), unknown.as_bytes(), PING] {

@@ -38,8 +38,8 @@ pub struct Opened {
     pub born_at: Timestamp,
     /// Where a damaged predecessor was set aside.
     pub set_aside: Option<PathBuf>,
-    /// Whether there were totals in it.
-    pub is_new: bool,
+    /// Whether it has taken up what earlier runs left on the gateway.
+    pub is_restored: bool,
 }
 
 impl Sqlite {
@@ -59,8 +59,8 @@ impl Sqlite {
             set_aside = Some(store.set_aside(now)?);
             store.reopen()?;
         }
-        let (born_at, is_new) = store.born_at(now)?;
-        Ok((store, Opened { born_at, set_aside, is_new }))
+        let (born_at, is_restored) = store.life(now)?;
+        Ok((store, Opened { born_at, set_aside, is_restored }))
     }
 
     /// Moves the file and its companions out of the way.
@@ -89,16 +89,19 @@ impl Sqlite {
         Ok(aside)
     }
 
-    fn born_at(&mut self, now: Timestamp) -> Result<(Timestamp, bool), StoreError> {
+    fn life(&mut self, now: Timestamp) -> Result<(Timestamp, bool), StoreError> {
         let path = self.path.clone();
         let connection = self.connection()?;
-        let fail = |error| failed(&path, &error);
-        let inserted =
-            connection.execute("INSERT OR IGNORE INTO meta VALUES ('born_at', ?1)", [now.as_millis()]).map_err(fail)?;
-        let born_at = connection
-            .query_row("SELECT value FROM meta WHERE name = 'born_at'", [], |row| row.get(0))
-            .map_err(fail)?;
-        Ok((Timestamp::from_millis(born_at), inserted > 0))
+        let read = || -> rusqlite::Result<(i64, bool)> {
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('born_at', ?1)", [now.as_millis()])?;
+            connection.query_row(
+                "SELECT value, EXISTS (SELECT 1 FROM meta WHERE name = 'restored') FROM meta WHERE name = 'born_at'",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+        };
+        let (born_at, is_restored) = read().map_err(|error| failed(&path, &error))?;
+        Ok((Timestamp::from_millis(born_at), is_restored))
     }
 
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
@@ -246,6 +249,9 @@ fn commit(connection: &mut Connection, batch: &Batch<'_>) -> rusqlite::Result<()
         let mut remove = transaction.prepare_cached("DELETE FROM series WHERE id = ?1")?;
         for id in batch.removed {
             remove.execute([id])?;
+        }
+        if batch.restored {
+            transaction.execute("INSERT OR REPLACE INTO meta VALUES ('restored', 1)", [])?;
         }
     }
     transaction.commit()

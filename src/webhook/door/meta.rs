@@ -169,6 +169,7 @@ fn parse(body: &[u8]) -> anyhow::Result<Vec<IpNet>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;

@@ -94,7 +94,7 @@ impl Counting {
         let in_flight = self.book.take_in_flight_changes();
         let (series, removed) = self.table.unsaved();
         let removed = removed.to_vec();
-        let batch = Batch { facts: &facts, in_flight: &in_flight, series: &series, removed: &removed };
+        let batch = Batch { facts: &facts, in_flight: &in_flight, series: &series, removed: &removed, restored: false };
         self.file.as_mut().unwrap().1.commit(&batch).unwrap();
         self.table.saved();
     }

@@ -4,6 +4,7 @@ mod rooms;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,10 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpSocket;
 use tokio::time::sleep;
 
-pub use rooms::{Ending, Rooms};
-
-use crate::admin::{self, Access, Admin};
+use crate::admin::{self, Access, Admin, Scrape};
 use crate::config::Config;
 use crate::health::{Health, Stage};
+use crate::ledger::Ledger;
 use crate::listener::{self, Bounds, Connections, Fault, Listening, Metrics, Settings};
 use crate::metrics::own::{Own, Rejection};
 use crate::reload::{Look, Reloader};
@@ -27,6 +27,7 @@ use crate::webhook::door::Door;
 use crate::webhook::door::meta::Follower;
 use crate::webhook::door::sources::Sources;
 use crate::webhook::handler::{self, Webhook};
+use crate::webhook::payload::Extract;
 use crate::webhook::reasons::ReasonLog;
 use crate::webhook::secrets::Secrets;
 
@@ -40,6 +41,25 @@ const ADMIN_TIMEOUTS: (Duration, Duration) = (Duration::from_secs(5), Duration::
 const ADMIN_CONNECTIONS: usize = 128;
 /// Open files beside the connections: database, gateway, certificates, logs.
 const OTHER_FILES: u64 = 256;
+
+/// What happens after the last delivery was answered: commit, final push. Returns by the deadline, whatever hangs.
+pub type Ending = Box<dyn FnOnce(Instant) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// The rooms behind the door: what counts and what pushes.
+pub struct Rooms {
+    /// Counts.
+    pub ledger: Ledger,
+    /// Whether its queue is full.
+    pub queue_full: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What the configuration reads from bodies.
+    pub extract: Extract,
+    /// What `/metrics` of the admin listener serves.
+    pub scrape: Arc<dyn Scrape>,
+    /// Called last.
+    pub ending: Ending,
+    /// Where Buildkite publishes its addresses.
+    pub meta_url: String,
+}
 
 /// The service, serving since it was built.
 pub struct Application {
@@ -92,7 +112,6 @@ impl Application {
             tokio::spawn(follower.follow(pause));
         }
 
-        let ledger = rooms.ledger.clone();
         let webhook = Data::new(Webhook {
             path: server.path.clone(),
             mode: config.auth.mode,
@@ -111,12 +130,13 @@ impl Application {
             scrape: rooms.scrape,
             own: Arc::clone(&own),
             health: Arc::clone(&health),
-            queue_full: Box::new(move || ledger.is_full()),
+            queue_full: rooms.queue_full,
         });
 
         let mut looks: Vec<Look> = Vec::new();
         looks.push(Box::new(move || secrets.look_again()));
-        for certificate in [&server_tls, &admin_tls].into_iter().flatten().cloned() {
+        for certificate in [&server_tls, &admin_tls].into_iter().flatten() {
+            let certificate = Arc::clone(certificate);
             looks.push(Box::new(move || certificate.look_again()));
         }
         let access = admin.clone();

@@ -27,7 +27,7 @@ use crate::event::Timestamp;
 /// How long the sending takes when nobody says how long the demo may take.
 const AT_EASE: Duration = Duration::from_secs(25);
 /// What the rest of a demo needs: servers that start, zeros that are held, a last push and a last scrape.
-const OVERHEAD: Duration = Duration::from_secs(11);
+const OVERHEAD: Duration = Duration::from_secs(12);
 /// The longest that Prometheus may need to show the whole truth after the last delivery.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How often the screen is drawn and Prometheus is asked.

@@ -81,7 +81,7 @@ struct FamilyRows {
 #[derive(Debug)]
 pub struct SeriesTable {
     catalogue: Arc<Catalogue>,
-    labeler: Labeler,
+    labeler: Arc<Labeler>,
     limits: Limits,
     hold: Duration,
     families: Vec<FamilyRows>,
@@ -105,7 +105,7 @@ impl SeriesTable {
         let reserve = catalogue.iter().filter(|family| family.enabled).map(Configured::samples_per_series).sum();
         Self {
             catalogue,
-            labeler,
+            labeler: Arc::new(labeler),
             limits,
             hold,
             families: FAMILIES.iter().map(|_| FamilyRows::default()).collect(),
@@ -235,7 +235,7 @@ impl SeriesTable {
         // Labels of a family are few; their values are borrowed from the event.
         let mut owned: [Cow<'_, str>; MAX_LABELS] = std::array::from_fn(|_| Cow::Borrowed(""));
         let many: Vec<Cow<'_, str>>;
-        let labeler = std::mem::take(&mut self.labeler);
+        let labeler = Arc::clone(&self.labeler);
         let count = configured.labels.len();
         let values: &[Cow<'_, str>] = if count <= MAX_LABELS {
             for (value, label) in owned.iter_mut().zip(configured.labels.iter()) {
@@ -256,7 +256,6 @@ impl SeriesTable {
             let cuts: Vec<&str> = values.iter().map(|value| cut(value, self.limits.value_bytes)).collect();
             self.find_or_admit(family, &cuts, now)
         };
-        self.labeler = labeler;
         Some(row)
     }
 

@@ -246,7 +246,9 @@ impl Servers {
     /// Stops all in order, each with a chance to do it properly.
     pub(super) async fn stop(mut self) {
         for process in &mut self.processes {
-            terminate(&process.child);
+            if matches!(process.child.try_wait(), Ok(None)) {
+                terminate(&process.child);
+            }
             let deadline = Instant::now() + STOP;
             while matches!(process.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 sleep(Duration::from_millis(20)).await;

@@ -40,8 +40,10 @@ pub struct Row {
     pub value: Value,
     /// What may be shown: what has been committed.
     pub shown: Value,
-    /// Whether its hold is over, see [`super::Metrics`].
+    /// Whether its hold is over, see [`super`].
     pub released: bool,
+    /// Whether it may be shown as it is: the store knows that its hold is over.
+    pub shown_released: bool,
     /// When it was first shown as zeros, by this process.
     pub held_since: Option<Instant>,
     /// When it last changed.
@@ -350,6 +352,7 @@ impl SeriesTable {
             shown: value.clone(),
             value,
             released: is_gauge || self.hold.is_zero(),
+            shown_released: false,
             held_since: None,
             touched_at: now,
             is_new: true,
@@ -514,8 +517,18 @@ impl SeriesTable {
             if let Some(row) = self.row_mut(place) {
                 row.unshown = false;
                 row.shown.clone_from(&row.value);
+                row.shown_released = row.released;
             }
         }
+    }
+
+    /// Shows what a crash may take back: gauges. Of counters and histograms nothing that the store does not have.
+    pub fn publish_gauges(&mut self) {
+        let is_gauge = |(family, _): &Place| self.catalogue.get(*family).family.kind == Kind::Gauge;
+        let (gauges, totals) = std::mem::take(&mut self.unshown).into_iter().partition(is_gauge);
+        self.unshown = gauges;
+        self.publish();
+        self.unshown = totals;
     }
 
     /// Takes up a stored series again. False when its family is not configured like that any more.
@@ -607,13 +620,24 @@ impl SeriesTable {
         !due.is_empty()
     }
 
-    /// Takes back releases that the store could not note: what Prometheus has not been shown must not be shown before.
+    /// Takes back releases that the store could not note. What it noted earlier stays: a value that has been shown must
+    /// not become zeros again.
     pub fn unrelease(&mut self) {
         for place in self.dirty.clone() {
             if let Some(row) = self.row_mut(place)
                 && row.held_since.is_some()
+                && !row.shown_released
             {
                 row.released = false;
+            }
+        }
+    }
+
+    /// What was shown as zeros may be gone, or nobody could scrape it: holds that are not over begin anew.
+    pub fn interrupted(&mut self) {
+        for row in self.families.iter_mut().flat_map(|family| family.rows.iter_mut().flatten()) {
+            if !row.released {
+                row.held_since = None;
             }
         }
     }
@@ -625,9 +649,9 @@ impl SeriesTable {
             .map(|family| {
                 let rows = self.families[family.id as usize].rows.iter().flatten();
                 let shown = rows.filter(|row| row.shown != Value::Time(None)).map(|row| {
-                    let hide = !row.released && held == Held::AsZeros;
+                    let hide = !row.shown_released && held == Held::AsZeros;
                     let value = if hide { self.zero(family.id) } else { row.shown.clone() };
-                    super::snapshot::Shown { id: row.id, labels: row.labels.clone(), value, held: !row.released }
+                    super::snapshot::Shown { id: row.id, labels: row.labels.clone(), value, held: !row.shown_released }
                 });
                 (family.id, shown.collect())
             })

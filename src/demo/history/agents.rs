@@ -52,8 +52,8 @@ pub(super) fn registration_blocked(day: &mut Day, at: i64) {
         created_at: Stamp(Timestamp::from_millis(1_771_320_670_220), Clock::Millis),
     };
     let body = Body::new(event).part("blocked_ip", &address).part("cluster_token", &token).end();
-    // Nothing in the documented body names the organization.
-    let series = Series::new("buildkite_agents_registrations_blocked_total", &[]);
+    // Only the API URLs of the token name the organization.
+    let series = Series::new("buildkite_agents_registrations_blocked_total", &[("organization", SLUG)]);
     let effects = vec![Effect { once: body.clone(), series, value: Value::One, needs_history_since: None }];
     day.deliveries.push(Delivery { event, at: Timestamp::from_millis(at), subject: id, body, effects });
 }

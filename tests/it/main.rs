@@ -1,6 +1,7 @@
 //! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod docs;
 mod exactly_once;
 mod fixtures;
 mod support;

@@ -310,6 +310,7 @@ impl Drop for Slot {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,11 @@
 //! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod admin;
+mod door;
+mod door_tls;
 mod exactly_once;
 mod fixtures;
+mod leaks;
+mod stop;
 mod support;

@@ -404,6 +404,8 @@ def main():
         case("kitepush metrics lists the catalogue", [] if listed.returncode == 0 and len(families) > 20 else [listed.stderr or listed.stdout])
         scraped = set(prometheus.api("label/__name__/values"))
         bases = {re.sub(r"_(bucket|sum|count)$", "", name) for name in scraped}
+        named = {(labels["job"], labels["instance"]) for labels, _ in prometheus.query('{__name__=~"buildkite_.+|kitepush_build_info"}', at)}
+        case("the pushed job and instance are the ones that count", [str(name) for name in named ^ {("buildkite", "release-kitepush-0")}])
         case("every family of the catalogue reached Prometheus", sorted(f for f in families - bases))
 
         stats, used = {}, set()

@@ -7,5 +7,8 @@ mod door_tls;
 mod exactly_once;
 mod fixtures;
 mod leaks;
+mod push;
+mod push_credentials;
+mod push_tls;
 mod stop;
 mod support;

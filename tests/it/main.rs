@@ -1,14 +1,11 @@
 //! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
-<<<<<<< HEAD
 mod admin;
 mod crash;
+mod docs;
 mod door;
 mod door_tls;
-=======
-mod docs;
->>>>>>> readme
 mod exactly_once;
 mod fixtures;
 mod leaks;

@@ -47,9 +47,10 @@ impl Hidden {
         let mut shown = text.trim_end_matches('\u{fffd}').to_owned();
         for secret in secrets {
             shown = shown.replace(secret, "…");
-            let begun = secret.char_indices().map(|(at, _)| at).skip(TELLING).rev();
-            if let Some(begun) = begun.map(|at| &secret[..at]).find(|begun| shown.ends_with(begun)) {
-                shown.truncate(shown.len() - begun.len());
+            let begun = |end: &usize| secret.get(..*end).is_some_and(|begun| shown.ends_with(begun));
+            let long = secret.char_indices().nth(TELLING).map_or(secret.len(), |(at, _)| at);
+            if let Some(end) = (long..secret.len()).rev().find(begun) {
+                shown.truncate(shown.len() - end);
                 shown.push('…');
             }
         }

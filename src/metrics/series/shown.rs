@@ -116,9 +116,8 @@ impl SeriesTable {
             self.families[FamilyId::PipelineInfo as usize].rows.get(*at as usize).is_some_and(Option::is_some)
         });
         let families = &self.families;
-        self.recent.retain(|(family, at)| {
-            families[*family as usize].rows.get(*at as usize).is_some_and(Option::is_some)
-        });
+        self.recent
+            .retain(|(family, at)| families[*family as usize].rows.get(*at as usize).is_some_and(Option::is_some));
     }
 
     /// Exposition lines of all series.

@@ -107,9 +107,9 @@ impl Application {
         if sources.follow_buildkite() {
             let state = config.state.path.as_deref();
             let follower = Follower::new(Arc::clone(&sources), Arc::clone(&health), &rooms.meta_url, state)?;
-            follower.start().await;
+            let pause = follower.start().await;
             // Ends with the runtime.
-            tokio::spawn(follower.follow());
+            tokio::spawn(follower.follow(pause));
         }
 
         let webhook = Data::new(Webhook {
@@ -135,7 +135,8 @@ impl Application {
 
         let mut looks: Vec<Look> = Vec::new();
         looks.push(Box::new(move || secrets.look_again()));
-        for certificate in [&server_tls, &admin_tls].into_iter().flatten().cloned() {
+        for certificate in [&server_tls, &admin_tls].into_iter().flatten() {
+            let certificate = Arc::clone(certificate);
             looks.push(Box::new(move || certificate.look_again()));
         }
         let access = admin.clone();

@@ -142,6 +142,7 @@ fn blinder() -> Hmac<Sha256> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::fs;
     use std::time::{Duration, Instant};

@@ -77,6 +77,8 @@ pub async fn answer(admin: Data<Admin>, request: HttpRequest) -> HttpResponse {
         "/healthz" => HttpResponse::Ok().finish(),
         "/readyz" => readiness::answer(&admin.health, (admin.queue_full)()),
         _ => match admin.access.check(request.headers()).await {
+            // Who asks for the head only is not served a scrape, which would end holds.
+            Ok(()) if request.method() == Method::HEAD => HttpResponse::Ok().finish(),
             Ok(()) => metrics(&admin, &request).await,
             Err(challenge) => {
                 let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", "admin.auth demands credentials.");
@@ -88,9 +90,10 @@ pub async fn answer(admin: Data<Admin>, request: HttpRequest) -> HttpResponse {
 }
 
 async fn metrics(admin: &Admin, request: &HttpRequest) -> HttpResponse {
-    let gzip = request.headers().get_all(header::ACCEPT_ENCODING).any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"gzip"))
-    });
+    let gzip = request
+        .headers()
+        .get_all(header::ACCEPT_ENCODING)
+        .any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_gzip));
     let compression = if gzip { Compression::Gzip } else { Compression::None };
     let (scrape, own) = (Arc::clone(&admin.scrape), Arc::clone(&admin.own));
     let encoded = spawn_blocking(move || scrape.scrape(own.gather(), compression)).await;
@@ -112,6 +115,13 @@ async fn metrics(admin: &Admin, request: &HttpRequest) -> HttpResponse {
             error(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The families cannot be encoded; see the log.")
         }
     }
+}
+
+/// Whether a coding is gzip, and not refused by a weight of zero.
+fn is_gzip(coding: &[u8]) -> bool {
+    let mut parts = coding.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let refused = |weight: &[u8]| weight.starts_with(b"q=0") && weight[3..].iter().all(|b| matches!(b, b'.' | b'0'));
+    parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"gzip")) && !parts.any(refused)
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {

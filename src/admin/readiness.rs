@@ -28,6 +28,7 @@ pub(super) fn answer(health: &Health, queue_full: bool) -> HttpResponse {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use actix_web::body::MessageBody as _;
 

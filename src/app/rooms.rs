@@ -23,7 +23,11 @@ use crate::webhook::payload::Extract;
 
 impl Rooms {
     /// Opens the state file, takes up what it holds, and starts pushing. Call it within a Tokio runtime.
-    pub(super) fn open(config: &Config, own: &Arc<Own>, health: &Arc<Health>) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When the configuration contradicts the catalogue, or the state file cannot be had.
+    pub fn open(config: &Config, own: &Arc<Own>, health: &Arc<Health>) -> anyhow::Result<Self> {
         let lines = |problems: Vec<Problem>| {
             anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         };

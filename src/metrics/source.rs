@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::catalogue::{About, Family, Kind, nearest};
+use super::catalogue::{About, Family, nearest};
 use crate::event::ExtraSource;
 
 /// A label of a family.
@@ -92,7 +92,20 @@ pub const NAMES: &[(&str, &[&str], Source)] = &[
 ];
 
 /// Parts of variable names that look as if the value were a secret.
-const SECRET_WORDS: &[&str] = &["TOKEN", "SECRET", "KEY", "PASSWORD"];
+const SECRET_WORDS: &[&str] = &["TOKEN", "SECRET", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];
+
+/// What people may know from their pipelines and what would make a series for every job, agent or build.
+const UNBOUNDED: &[&str] = &[
+    "job_id",
+    "agent_id",
+    "BUILDKITE_JOB_ID",
+    "BUILDKITE_AGENT_ID",
+    "BUILDKITE_AGENT_NAME",
+    "BUILDKITE_BUILD_URL",
+    "BUILDKITE_MESSAGE",
+    "BUILDKITE_PULL_REQUEST",
+    "BUILDKITE_TAG",
+];
 
 impl Source {
     /// From a name in a configuration.
@@ -110,9 +123,16 @@ impl Source {
             }
             return Ok(Self::Extra(ExtraSource::MetaData(key.into())));
         }
+        if UNBOUNDED.contains(&name.strip_prefix("env.").unwrap_or(name)) {
+            return Err(format!("{name} {}", unbounded("family")));
+        }
         if let Some(key) = name.strip_prefix("env.") {
             if key.is_empty() || key.contains('*') {
                 return Err("env. needs the exact name of one variable, for example env.DEPLOY_TIER".to_owned());
+            }
+            // What Buildkite sets is in the body itself, and says what the policy for labels makes of it.
+            if let Some((_, _, source)) = NAMES.iter().find(|(_, aliases, _)| aliases.contains(&key)) {
+                return Ok(source.clone());
             }
             let upper = key.to_ascii_uppercase();
             if let Some(word) = SECRET_WORDS.iter().find(|word| upper.contains(*word)) {
@@ -127,7 +147,7 @@ impl Source {
         let own: Vec<_> = NAMES.iter().map(|(own, _, _)| *own).collect();
         Err(format!(
             "{name} is not a label source; the nearest is {}; allowed are {}, meta_data.<key>, env.<KEY> and the \
-             BUILDKITE_* names of the README",
+             BUILDKITE_* names that `kitepush metrics --sources` lists",
             nearest(name, known),
             own.join(", ")
         ))
@@ -145,11 +165,8 @@ impl Source {
         }
         let (fits, needs) = match self {
             Self::Commit | Self::BuildId | Self::BuildNumber => {
-                let kind = if family.kind == Kind::Counter { "counter" } else { "histogram" };
-                return Err(format!(
-                    "{self} would make a new series of this {kind} for every build, and Prometheus would never see any \
-                     of them grow; to query by commit or build set labels.recent_builds.per_pipeline"
-                ));
+                let kind = family.kind.as_str();
+                return Err(format!("{self} {}", unbounded(kind)));
             }
             Self::Organization => (true, ""),
             Self::Pipeline
@@ -183,6 +200,11 @@ impl Source {
         }
     }
 
+    /// Whether each build has a value of its own.
+    pub const fn tells_builds_apart(&self) -> bool {
+        matches!(self, Self::Commit | Self::BuildId | Self::BuildNumber)
+    }
+
     /// In which order values give way when a limit is reached: the smallest first, opt-in labels before all others.
     pub const fn rank(&self) -> u8 {
         match self {
@@ -209,6 +231,13 @@ impl fmt::Display for Source {
             }
         }
     }
+}
+
+fn unbounded(kind: &str) -> String {
+    format!(
+        "would make a new series of this {kind} for nearly every build, and Prometheus would never see any of them \
+         grow; to query by commit or build set labels.recent_builds.per_pipeline"
+    )
 }
 
 fn plain(key: &str) -> String {

@@ -74,16 +74,20 @@ impl<'h> Claim<'h> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use actix_web::http::header::HeaderValue;
 
     use super::super::signature::sign;
-    use super::*;
+    use super::{AuthMode, Claim, Disbelief, HeaderMap, HeaderName};
 
-    fn read(mode: AuthMode, headers: &[(HeaderName, &str)]) -> Result<&'static str, Disbelief> {
+    const SIGNATURE: &str = "x-buildkite-signature";
+    const TOKEN: &str = "x-buildkite-token";
+
+    fn read(mode: AuthMode, headers: &[(&'static str, &str)]) -> Result<&'static str, Disbelief> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(name.clone(), HeaderValue::from_str(value).unwrap());
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         Claim::read(mode, &map).map(|claim| match claim {
             Claim::Signature(_) => "signature",
@@ -99,19 +103,19 @@ mod tests {
         let token = (TOKEN, "k");
 
         let mode = AuthMode::Signature;
-        assert_eq!(read(mode, &[signature.clone()]), Ok("signature"));
-        assert_eq!(read(mode, &[signature.clone(), token.clone()]), Ok("signature"));
-        assert_eq!(read(mode, &[token.clone()]), Err(Disbelief::SignatureMissing));
+        assert_eq!(read(mode, &[signature]), Ok("signature"));
+        assert_eq!(read(mode, &[signature, token]), Ok("signature"));
+        assert_eq!(read(mode, &[token]), Err(Disbelief::SignatureMissing));
         assert_eq!(read(mode, &[]), Err(Disbelief::SignatureMissing));
 
         let mode = AuthMode::Token;
-        assert_eq!(read(mode, &[token.clone()]), Ok("token"));
-        assert_eq!(read(mode, &[signature.clone()]), Err(Disbelief::TokenMissing));
+        assert_eq!(read(mode, &[token]), Ok("token"));
+        assert_eq!(read(mode, &[signature]), Err(Disbelief::TokenMissing));
 
         let mode = AuthMode::Any;
-        assert_eq!(read(mode, &[signature.clone(), token.clone()]), Ok("signature"));
-        assert_eq!(read(mode, &[token.clone()]), Ok("token"));
-        assert_eq!(read(mode, &[bad, token.clone()]), Err(Disbelief::SignatureMalformed));
+        assert_eq!(read(mode, &[signature, token]), Ok("signature"));
+        assert_eq!(read(mode, &[token]), Ok("token"));
+        assert_eq!(read(mode, &[bad, token]), Err(Disbelief::SignatureMalformed));
         assert_eq!(read(mode, &[(SIGNATURE, ""), token]), Err(Disbelief::SignatureMalformed));
         assert_eq!(read(mode, &[]), Err(Disbelief::SignatureMissing));
     }

@@ -155,6 +155,7 @@ fn digest(contents: &[SecretBytes]) -> [u8; 32] {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;

@@ -250,6 +250,7 @@ fn decode_hex(hex: &[u8]) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 

@@ -351,9 +351,48 @@ REFUSED = {
     "two gateways": (["pushgateway.enabled=true", "config.push.url=http://a:9091"], "exclude each other"),
     "a gateway that no policy names": (["config.push.url=http://a:9091"], "access.gateway"),
     "a scrape that counts twice": (["config.push.url=http://a:9091", "access.gateway.namespace=a", "serviceMonitor.enabled=true"], "count twice"),
+    "a scrape without its password": (["serviceMonitor.enabled=true", "config.admin.auth.basic_auth_users.a=b"], "basicAuthSecret"),
     "an ingress without a host": (["ingress.enabled=true"], "ingress.host"),
     "a route without a gateway": (["httpRoute.enabled=true"], "httpRoute.parentRefs"),
 }
+
+
+# Keys of kitepush that the chart sets, or that don't belong into a ConfigMap.
+MANAGED = {"server.listen", "server.tls", "admin.listen", "admin.tls", "auth.secret_files", "auth.secrets", "state.path"}
+
+
+def open_objects(schema, path=""):
+    """Objects of values.schema.json that take keys nobody has heard of."""
+    if "properties" in schema and schema.get("additionalProperties") is not False:
+        yield f"{path or 'the root'} is open"
+    for key, below in schema.get("properties", {}).items():
+        yield from open_objects(below, f"{path}.{key}".lstrip("."))
+
+
+def schema_drift(folder):
+    """The keys of `config` in values.schema.json are those that kitepush prints."""
+    path = folder / "all.yaml"
+    path.write_text("push: {url: 'http://127.0.0.1:9091', instance: a}\n")
+    printed = run(BINARY, "check", "--no-files", "--config", path)
+    effective = yaml.safe_load(printed.stdout) or {}
+    sections = json.loads((CHART / "values.schema.json").read_text())["properties"]["config"]["properties"]
+
+    def keys(node, path=""):
+        for key, value in node.items():
+            yield f"{path}{key}"
+            if isinstance(value, dict) and value.get("type") == "object" and "properties" in value:
+                yield from keys(value["properties"], f"{path}{key}.")
+
+    def printed_keys(node, path=""):
+        for key, value in node.items():
+            yield f"{path}{key}"
+            if isinstance(value, dict) and path.count(".") < 2 and f"{path}{key}" not in ("push.http", "families"):
+                yield from printed_keys(value, f"{path}{key}.")
+
+    schema, real = set(keys(sections)), set(printed_keys(effective)) - MANAGED
+    real -= {key for key in real if any(key.startswith(managed + ".") for managed in MANAGED)}
+    deep = {key for key in schema if key.startswith(("push.http.", "admin.auth"))}
+    return [f"kitepush has {key}, the schema doesn't" for key in sorted(real - schema)] + [f"the schema has {key}, kitepush doesn't" for key in sorted(schema - deep - real)]
 
 
 NOTES = {
@@ -446,6 +485,13 @@ def main():
             crds |= {f"{path.stem}: {name_of(doc)}": copy.deepcopy(doc) for doc in docs if doc["apiVersion"].startswith(CRDS)}
     case(f"{len(crds)} custom resources against their models", crd_problems(crds))
     case("custom resources of all kinds", {"ServiceMonitor", "PrometheusRule", "AlertmanagerConfig", "HTTPRoute"} - {doc["kind"] for doc in crds.values()})
+
+    case("values.schema.json is closed", open_objects(json.loads((CHART / "values.schema.json").read_text())))
+    case("values.schema.json: the keys of config are kitepush's", schema_drift(folder))
+    wrong = folder / "wrong.yaml"
+    wrong.write_text("policy: strict\npush: {url: 'http://gateway.example.com', intervall: 5s}\n")
+    done = run(BINARY, "check", "--no-files", "--config", wrong)
+    case("kitepush check refuses what is wrong", [] if done.returncode == 1 and "intervall" in done.stdout + done.stderr else [done.stdout + done.stderr or "taken"])
 
     for name, (sets, message) in REFUSED.items():
         secret = [] if name == "no secret" else ["--set", "webhook.existingSecret=a"]

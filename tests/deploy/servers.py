@@ -90,7 +90,7 @@ def port_open(port):
 
 def pushgateway(folder, *options):
     port = free_port()
-    server = Server("pushgateway", ["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{port}", *options], folder)
+    server = Server("pushgateway", ["prometheus-pushgateway", f"--web.listen-address=127.0.0.1:{port}", f"--persistence.file={folder}/pushgateway", *options], folder)
     server.ready(port_open(port))
     return server, f"http://127.0.0.1:{port}"
 

@@ -1,7 +1,15 @@
 //! kitepush from outside: real files, real sockets, and Debian's Pushgateway and Prometheus on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod admin;
 mod docs;
+mod door;
+mod door_tls;
 mod exactly_once;
 mod fixtures;
+mod leaks;
+mod push;
+mod push_credentials;
+mod push_tls;
+mod stop;
 mod support;

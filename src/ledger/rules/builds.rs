@@ -4,7 +4,7 @@ use super::super::entity::{Entity, EntityKind};
 use super::super::fact::{Fact, Rules};
 use super::super::in_flight::{InFlight, Phase};
 use super::super::records::BuildEnd;
-use super::{Book, Delta, Effect, Value, newest};
+use super::{Book, Delta, Effect, Value, WORD_BYTES, beginning, newest};
 use crate::event::{Build, Event, EventName, Timestamp};
 use crate::metrics::catalogue::FamilyId;
 use crate::metrics::own::Outcome;
@@ -228,7 +228,7 @@ fn end_of(build: &Build, now: Timestamp) -> End<'_> {
         "canceled" => ("canceled", BuildEnd::Terminal),
         _ if build.blocked => ("blocked", BuildEnd::Blocked),
         state if NOT_TERMINAL.contains(&state) => ("unknown", BuildEnd::Stale),
-        state => (state, BuildEnd::Terminal),
+        state => (beginning(state, WORD_BYTES), BuildEnd::Terminal),
     };
     let newest = newest_of(build).unwrap_or(now);
     let at = if kind == BuildEnd::Stale { newest } else { build.finished_at.unwrap_or(newest) };

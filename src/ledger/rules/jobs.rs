@@ -4,7 +4,7 @@ use super::super::entity::{Entity, EntityKind};
 use super::super::fact::{Fact, Rules};
 use super::super::in_flight::{InFlight, Phase};
 use super::super::records::NEVER;
-use super::{Book, Delta, newest};
+use super::{Book, Delta, WORD_BYTES, beginning, newest};
 use crate::event::{Build, Event, EventName, Job, JobKind, Timestamp};
 use crate::metrics::catalogue::FamilyId;
 use crate::metrics::own::Outcome;
@@ -223,5 +223,5 @@ fn newest_of(job: &Job) -> Option<Timestamp> {
 
 /// The state that a finish was counted with, for `explain`.
 fn word_of(job: &Job, counted: Rules, delta: &Delta) -> Option<Box<str>> {
-    counted.contains(Rules::FINISHED).then(|| delta.state.map_or_else(|| job.state.clone(), Into::into))
+    counted.contains(Rules::FINISHED).then(|| delta.state.unwrap_or(beginning(&job.state, WORD_BYTES)).into())
 }

@@ -71,6 +71,7 @@ impl StateStore for Generations {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -60,27 +60,34 @@ impl Follower {
         Ok(Self { sources, health, client, url: url.to_owned(), file })
     }
 
-    /// Takes the list kept on disk, or else waits for one try to read it.
-    pub async fn start(&self) {
-        let Some(file) = &self.file else { return self.try_once().await };
+    /// Takes the list kept on disk, or else waits for one try to read it. Returns how long [`Self::follow`] may pause
+    /// before it reads for the first time.
+    pub async fn start(&self) -> Duration {
+        if self.restore() {
+            return Duration::ZERO;
+        }
+        if self.refresh().await { REFRESH } else { RETRY.0 }
+    }
+
+    fn restore(&self) -> bool {
+        let Some(file) = &self.file else { return false };
         match fs::read(file) {
             Ok(bytes) => match parse(&bytes) {
-                Ok(networks) => return self.sources.replace_buildkite(networks),
+                Ok(networks) => {
+                    self.sources.replace_buildkite(networks);
+                    return true;
+                }
                 Err(error) => tracing::warn!(file = %file.display(), %error, "kept source addresses are of no use"),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(file = %file.display(), %error, "kept source addresses cannot be read"),
         }
-        self.try_once().await;
-    }
-
-    /// A failure is reported, and [`Self::follow`] tries again.
-    async fn try_once(&self) {
-        let _ = self.refresh().await;
+        false
     }
 
     /// Reads the list again and again.
-    pub async fn follow(self) {
+    pub async fn follow(self, pause: Duration) {
+        sleep(pause).await;
         let (mut retry, longest) = RETRY;
         loop {
             if self.refresh().await {
@@ -162,6 +169,7 @@ fn parse(body: &[u8]) -> anyhow::Result<Vec<IpNet>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;

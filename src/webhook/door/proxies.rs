@@ -88,6 +88,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 

@@ -8,6 +8,7 @@ pub(crate) mod counting;
 pub(crate) mod http;
 pub(crate) mod pushing;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod stub;
 
 use std::time::{Duration, Instant};

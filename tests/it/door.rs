@@ -284,7 +284,7 @@ fn long_bodies_that_stall_leave_room_for_short_ones() {
     config.server.read_timeout = Duration::from_secs(30);
     config.server.shutdown_timeout = Duration::from_secs(1);
     let service = Service::start(config);
-    let long = vec![b' '; 200 << 10];
+    let long = vec![b' '; 990 << 10];
     let stalled: Vec<_> = (0..60)
         .map(|_| {
             let mut socket = connect(service.webhook);

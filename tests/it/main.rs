@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod admin;
+mod crash;
 mod docs;
 mod door;
 mod door_tls;

@@ -23,6 +23,7 @@ use super::records::Records;
 use crate::event::{Event, EventName, Subject, Timestamp};
 use crate::metrics::catalogue::FamilyId;
 use crate::metrics::own::Outcome;
+use crate::metrics::series::cut;
 
 /// A start that has not arrived this long after the end is missing.
 const MISSING_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -236,7 +237,7 @@ impl Book {
         let others = [entry.cluster_id.as_mut(), entry.queue.as_mut(), entry.cluster_queue_id.as_mut()];
         for name in names.into_iter().chain(others).flatten() {
             if name.len() > NAME_BYTES {
-                *name = beginning(name, NAME_BYTES).into();
+                *name = cut(name, NAME_BYTES).into();
             }
         }
         if self.in_flight.len() >= self.settings.max_records / 2 && self.in_flight.get(&entity).is_none() {
@@ -307,11 +308,6 @@ impl Book {
     pub fn born_at(&self) -> Timestamp {
         self.born_at
     }
-}
-
-/// The longest beginning of `text` that is at most `bytes` long and whole characters.
-fn beginning(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// The newest of some times.

@@ -28,7 +28,7 @@ use crate::ledger::rules::{Delta, Effect, Value as Counted};
 use gate::{Admitted, Gate};
 use rows::FamilyRows;
 
-pub(super) use gate::cut;
+pub use gate::cut;
 pub use shown::Held;
 pub use stored::StoredSeries;
 

@@ -2,15 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod admin;
+mod cardinality;
 mod crash;
 mod docs;
 mod door;
 mod door_tls;
 mod exactly_once;
 mod fixtures;
+mod label_bounds;
+mod label_changes;
+mod label_mistakes;
 mod leaks;
 mod push;
 mod push_credentials;
 mod push_tls;
+mod recent_builds;
 mod stop;
 mod support;

@@ -178,6 +178,11 @@ impl SeriesTable {
 }
 
 /// The longest beginning of `value` that is at most `bytes` long and whole characters.
-pub(in crate::metrics) fn cut(value: &str, bytes: usize) -> &str {
-    &value[..value.floor_char_boundary(bytes)]
+pub fn cut(value: &str, bytes: usize) -> &str {
+    if value.len() <= bytes {
+        return value;
+    }
+    // A character has four bytes at most.
+    let end = (bytes.saturating_sub(3)..=bytes).rev().find(|end| value.is_char_boundary(*end));
+    &value[..end.unwrap_or(0)]
 }

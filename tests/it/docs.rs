@@ -207,6 +207,11 @@ fn the_configuration_files_are_valid() {
                 command.args(["check", "config"]);
                 command
             }
+            example if example.starts_with("tests/it/examples/") => {
+                let whole = std::fs::read_to_string(root().join(example)).unwrap();
+                assert!(whole.contains(block.split_once('\n').unwrap().1), "{example} is another:\n{whole}");
+                continue;
+            }
             _ => panic!("the first line of a YAML block says which file it is: {block}"),
         };
         let (success, out, err) = run(command.arg(&file));
@@ -214,6 +219,27 @@ fn the_configuration_files_are_valid() {
         *checked.entry(name).or_insert(0) += 1;
     }
     assert!(checked["kitepush.yaml"] >= 2 && checked["prometheus.yml"] == 2, "{checked:?}");
+}
+
+#[test]
+fn the_worked_examples_cost_what_the_table_says() {
+    let rows = rows(section("### Worked examples"));
+    assert!(rows.len() > 3);
+    for cells in rows {
+        let arguments: Vec<&str> = cells[1].trim_matches('`').split(' ').collect();
+        let config = format!("tests/it/examples/{}", arguments[0]);
+        let mut command = Command::new(KITEPUSH);
+        command.args(["cardinality", "--config", &config]).args(&arguments[1..]).current_dir(root());
+        let said = succeeds(&mut command);
+        let line = |start: &str| said.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+        let pair = |cell: &str| cell.split(" / ").map(str::to_owned).collect::<Vec<_>>();
+        let [dense, sparse] = &pair(cells[2])[..] else { panic!("{}", cells[2]) };
+        assert!(line("| **all**").ends_with(&format!("| **{dense}** | **{sparse}** |")), "{said}");
+        for (cell, start) in [(cells[3], "Memory here for these series: "), (cells[4], "A push as protobuf + gzip: ")] {
+            let [dense, sparse] = &pair(cell)[..] else { panic!("{cell}") };
+            assert_eq!(line(start), format!("{start}{dense} dense, {sparse} sparse."));
+        }
+    }
 }
 
 #[test]

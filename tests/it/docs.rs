@@ -364,6 +364,13 @@ fn every_test_that_the_threat_model_names_exists() {
     assert!(named > 15);
 }
 
+#[test]
+fn the_image_has_the_version_that_compose_asks_for() {
+    let image = format!("kitepush:{}", kitepush::VERSION);
+    assert_eq!(section("## Install").matches(&image).count(), 2);
+    assert!(std::fs::read_to_string(root().join("deploy/compose/.env")).unwrap().contains(&image));
+}
+
 /// GitHub's anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase();

@@ -16,7 +16,7 @@ use crate::support::server::{self, Ready, Server};
 
 const README: &str = include_str!("../../README.md");
 const KITEPUSH: &str = env!("CARGO_BIN_EXE_kitepush");
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -49,12 +49,12 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 /// The cells of each table row, the head and its line apart.
-fn rows(text: &'static str) -> Vec<Vec<&'static str>> {
-    let lines: Vec<&'static str> = text.lines().collect();
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let lines: Vec<&str> = text.lines().collect();
     let is_head = |at: usize| lines.get(at + 1).is_some_and(|next| next.starts_with("|---"));
     let is_row = |at: usize| lines[at].starts_with("| ") && !is_head(at);
-    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect();
-    (0..lines.len()).filter(|at| is_row(*at)).map(|at| cells(lines[at])).collect()
+    let cells = |at: usize| lines[at].trim_matches('|').split('|').map(str::trim).collect();
+    (0..lines.len()).filter(|at| is_row(*at)).map(cells).collect()
 }
 
 /// The words in backticks.
@@ -111,7 +111,7 @@ fn the_first_steps_work_as_written() {
     let gateway = server::pushgateway();
     let service = serve(&hasty(config), &gateway, &secret);
     let check = checked.lines().find(|line| line.starts_with("kitepush check")).unwrap();
-    assert!(checked.contains("\nkitepush serve --config kitepush.yaml\n"));
+    assert!(checked.contains("\nkitepush serve --config kitepush.yaml 2>kitepush.log &\n"));
     assert!(beside(&service, &gateway, check).starts_with("policy: relaxed\n"));
 
     let said = beside(&service, &gateway, sent);
@@ -166,6 +166,8 @@ fn a_stored_total_is_shown_by_every_way_that_is_named() {
 fn every_query_is_answered_by_a_prometheus_that_saw_all_fixtures() {
     let gateway = server::pushgateway();
     let prometheus = server::prometheus(&[gateway.address]);
+    // It is ready seconds before it scrapes, and a hold does not wait for it.
+    eventually("the first scrape", SOON, || (!server::query(&prometheus, "up == 1").is_empty()).then_some(()));
     let config = hasty(blocks(section("### By hand, without Buildkite"), "yaml")[0]);
     let service = serve(&config, &gateway, "a-secret-for-this-test");
     let good = "$(ls webhook-fixtures/*.json | grep -v /invalid-)";
@@ -205,6 +207,11 @@ fn the_configuration_files_are_valid() {
                 command.args(["check", "config"]);
                 command
             }
+            example if example.starts_with("tests/it/examples/") => {
+                let whole = std::fs::read_to_string(root().join(example)).unwrap();
+                assert!(whole.contains(block.split_once('\n').unwrap().1), "{example} is another:\n{whole}");
+                continue;
+            }
             _ => panic!("the first line of a YAML block says which file it is: {block}"),
         };
         let (success, out, err) = run(command.arg(&file));
@@ -215,12 +222,34 @@ fn the_configuration_files_are_valid() {
 }
 
 #[test]
+fn the_worked_examples_cost_what_the_table_says() {
+    let rows = rows(section("### Worked examples"));
+    assert!(rows.len() > 3);
+    for cells in rows {
+        let arguments: Vec<&str> = cells[1].trim_matches('`').split(' ').collect();
+        let config = format!("tests/it/examples/{}", arguments[0]);
+        let mut command = Command::new(KITEPUSH);
+        command.args(["cardinality", "--config", &config]).args(&arguments[1..]).current_dir(root());
+        let said = succeeds(&mut command);
+        let line = |start: &str| said.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+        let pair = |cell: &str| cell.split(" / ").map(str::to_owned).collect::<Vec<_>>();
+        let [dense, sparse] = &pair(cells[2])[..] else { panic!("{}", cells[2]) };
+        assert!(line("| **all**").ends_with(&format!("| **{dense}** | **{sparse}** |")), "{said}");
+        for (cell, start) in [(cells[3], "Memory here for these series: "), (cells[4], "A push as protobuf + gzip: ")] {
+            let [dense, sparse] = &pair(cell)[..] else { panic!("{cell}") };
+            assert_eq!(line(start), format!("{start}{dense} dense, {sparse} sparse."));
+        }
+    }
+}
+
+#[test]
 fn the_catalogue_is_what_the_command_prints() {
     let printed = succeeds(Command::new(KITEPUSH).arg("metrics"));
     let shown = section("### Metrics");
     let (_, shown) = shown.split_once("<!-- metrics: begin -->\n\n").unwrap();
     let (shown, _) = shown.split_once("\n<!-- metrics: end -->").unwrap();
-    assert_eq!(shown, printed, "put the output of `kitepush metrics` between the README's markers");
+    let printed = printed.split_inclusive("\n\n").next().unwrap().trim_end();
+    assert_eq!(shown.trim_end(), printed, "put the table of `kitepush metrics` between the README's markers");
 }
 
 /// Every key that there is, with its default as `kitepush check` prints it.
@@ -302,12 +331,13 @@ fn sources(folder: &str) -> Vec<String> {
 
 #[test]
 fn every_family_of_our_own_stands_in_the_table() {
-    let name = Regex::new(r#""(kitepush(?:_[a-z]+)+)""#).unwrap();
-    let sources = sources("src");
-    let known: BTreeSet<&str> =
-        sources.iter().flat_map(|text| name.captures_iter(text)).map(|found| found.get(1).unwrap().as_str()).collect();
+    let printed = succeeds(Command::new(KITEPUSH).arg("metrics"));
+    let (_, printed) = printed.split_once("\n\n").unwrap();
+    let start = |cells: &[&str]| cells[..3].join(" ").trim().to_owned();
+    let known: BTreeSet<String> = rows(printed).iter().map(|cells| start(cells)).collect();
+    let known: BTreeSet<String> = known.into_iter().filter(|family| family.starts_with("`kitepush_")).collect();
     let rows = rows(section("### Metrics about kitepush itself"));
-    let shown: BTreeSet<&str> = rows.iter().map(|cells| cells[0].trim_matches('`')).collect();
+    let shown: BTreeSet<String> = rows.iter().map(|cells| start(cells)).collect();
     assert_eq!(shown, known);
     let says = |family: &str| ticked(rows.iter().find(|cells| cells[0].contains(family)).unwrap()[3]);
     assert_eq!(says("kitepush_webhooks_total"), Outcome::ALL.iter().map(|word| word.as_str()).collect());
@@ -332,6 +362,13 @@ fn every_test_that_the_threat_model_names_exists() {
         named += 1;
     }
     assert!(named > 15);
+}
+
+#[test]
+fn the_image_has_the_version_that_compose_asks_for() {
+    let image = format!("kitepush:{}", kitepush::VERSION);
+    assert_eq!(section("## Install").matches(&image).count(), 2);
+    assert!(std::fs::read_to_string(root().join("deploy/compose/.env")).unwrap().contains(&image));
 }
 
 /// GitHub's anchor of a heading.

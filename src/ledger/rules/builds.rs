@@ -107,7 +107,8 @@ impl Book {
             delta.outcome = Some(if stale { Outcome::Stale } else { Outcome::Accepted });
         }
         if !untimed.is_empty() {
-            self.note(entity, untimed, None, None, now);
+            let at = build.scheduled_at.filter(|_| untimed.contains(Rules::SCHEDULED));
+            self.note(entity, untimed, at, None, now);
         }
         if !by_start.is_empty() {
             self.note(entity, by_start, build.started_at, None, now);

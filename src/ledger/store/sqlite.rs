@@ -147,6 +147,7 @@ impl Store for Sqlite {
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)?;
     let connection = Connection::open(path).map_err(|error| failed(path, &error))?;
     let fail = |error: rusqlite::Error| failed(path, &error);
     connection.busy_timeout(Duration::from_secs(2)).map_err(fail)?;
@@ -173,6 +174,18 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "user_version", FORMAT).map_err(fail)?;
     }
     Ok(connection)
+}
+
+/// A new file is for this user alone; SQLite gives its companions the same permissions.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Refused { path: path.to_owned(), reason: error.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_shared_memory(error: &rusqlite::Error) -> bool {

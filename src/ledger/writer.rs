@@ -153,6 +153,7 @@ pub fn start(
         facts: Vec::new(),
         in_flight: HashMap::new(),
         restored: false,
+        adding: Vec::new(),
         backlog: 0,
         refused: false,
         retry_at: Instant::now(),
@@ -237,8 +238,9 @@ struct Writer {
     /// Rows and entries that the store does not have yet; with a working disk those of one batch.
     facts: Vec<Fact>,
     in_flight: HashMap<Entity, Option<InFlight>>,
-    /// Whether totals of an earlier run were added and not committed.
+    /// Whether totals of an earlier run were added and not committed, and who waits for that.
     restored: bool,
+    adding: Vec<oneshot::Sender<Result<(), NotAdded>>>,
     /// Events answered and not committed.
     backlog: u64,
     /// Whether the disk refused the last commit.
@@ -257,7 +259,6 @@ impl Writer {
             && let Some(first) = queue.blocking_recv()
         {
             let mut refreshed = Vec::new();
-            let mut added = Vec::new();
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
@@ -265,13 +266,13 @@ impl Writer {
                         self.record(&event, received_at, answer, &mut delta, &mut answers);
                     }
                     Command::Refresh { answer } => refreshed.push(answer),
-                    // A disk that refuses could forget that they were added, and they would be added again.
+                    // They would only wait in memory until the disk is back: pushes wait for them as it is.
                     Command::Add { answer, .. } if self.refused => {
                         let _ = answer.send(Err(NotAdded));
                     }
                     Command::Add { totals, answer } => {
                         self.add(totals);
-                        added.push(answer);
+                        self.adding.push(answer);
                     }
                     Command::Tick => self.tick(),
                     Command::Stop { answer } => {
@@ -291,9 +292,6 @@ impl Writer {
             }
             for answer in refreshed {
                 let _ = answer.try_send(());
-            }
-            for answer in added {
-                let _ = answer.send(Ok(()));
             }
         }
         if let Some(answer) = stopped {
@@ -399,7 +397,7 @@ impl Writer {
             if Instant::now() < self.retry_at && !is_last {
                 let mut table = lock(&self.table);
                 table.unrelease();
-                table.publish();
+                table.publish_gauges();
                 return;
             }
         }
@@ -412,6 +410,7 @@ impl Writer {
             && self.in_flight.is_empty()
             && series.is_empty()
             && removed.is_empty()
+            && !self.restored
             && !self.refused
         {
             lock(&self.table).publish();
@@ -435,7 +434,12 @@ impl Writer {
                 self.own.commits.with_label_values(&["ok"]).inc();
                 self.facts.clear();
                 self.restored = false;
+                // Not before: what the gateway holds is overwritten by the push that this allows.
+                for answer in self.adding.drain(..) {
+                    let _ = answer.send(Ok(()));
+                }
                 table.saved();
+                table.publish();
                 if self.refused {
                     self.refused = false;
                     info!(events = self.backlog, "the disk is back: what was counted in memory is committed");
@@ -447,7 +451,9 @@ impl Writer {
             Err(error) => {
                 self.own.commits.with_label_values(&["failed"]).inc();
                 self.in_flight.extend(in_flight);
+                // Totals stand still until the disk is back: a crash must not take back what has been shown.
                 table.unrelease();
+                table.publish_gauges();
                 let why = format!("events are counted in memory only: {error}");
                 if !self.refused {
                     self.refused = true;
@@ -459,6 +465,5 @@ impl Writer {
                 self.retry_at = Instant::now() + TICK;
             }
         }
-        table.publish();
     }
 }

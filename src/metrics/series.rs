@@ -52,8 +52,10 @@ pub struct Row {
     pub value: Value,
     /// What may be shown: what has been committed.
     pub shown: Value,
-    /// Whether its hold is over, see [`super::Metrics`].
+    /// Whether its hold is over, see [`super`].
     pub released: bool,
+    /// Whether it may be shown as it is: the store knows that its hold is over.
+    pub shown_released: bool,
     /// When it was first shown as zeros, by this process.
     pub held_since: Option<Instant>,
     /// When it last changed.

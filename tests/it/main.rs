@@ -3,6 +3,8 @@
 
 mod admin;
 mod cardinality;
+mod crash;
+mod docs;
 mod door;
 mod door_tls;
 mod exactly_once;

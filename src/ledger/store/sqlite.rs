@@ -176,9 +176,9 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn is_shared_memory(error: &rusqlite::Error) -> bool {
-    const SHARED_MEMORY: [i32; 5] = [
+    // Not SQLITE_IOERR_SHMSIZE: that is what a full disk says.
+    const SHARED_MEMORY: [i32; 4] = [
         rusqlite::ffi::SQLITE_IOERR_SHMOPEN,
-        rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
         rusqlite::ffi::SQLITE_IOERR_SHMLOCK,
         rusqlite::ffi::SQLITE_IOERR_SHMMAP,
         rusqlite::ffi::SQLITE_IOERR_LOCK,
@@ -188,8 +188,16 @@ fn is_shared_memory(error: &rusqlite::Error) -> bool {
 
 fn failed(path: &Path, error: &rusqlite::Error) -> StoreError {
     let (path, reason) = (path.to_owned(), error.to_string());
+    let is_nonsense = matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    );
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { path, reason },
+        _ if is_nonsense => StoreError::Damaged { path, reason },
         _ => StoreError::Refused { path, reason },
     }
 }

@@ -42,6 +42,7 @@ impl SeriesTable {
             shown: value.clone(),
             value,
             released: is_gauge || self.hold.is_zero(),
+            shown_released: false,
             held_since: None,
             touched_at: now,
             is_new: true,

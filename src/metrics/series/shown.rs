@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::{Row, SeriesTable};
+use super::{Place, Row, SeriesTable};
 use crate::event::Timestamp;
 use crate::metrics::catalogue::{About, FAMILIES, FamilyId, Kind};
 use crate::metrics::snapshot::{Copy, Shown};
@@ -25,8 +25,18 @@ impl SeriesTable {
             if let Some(row) = self.row_mut(place) {
                 row.unshown = false;
                 row.shown.clone_from(&row.value);
+                row.shown_released = row.released;
             }
         }
+    }
+
+    /// Shows what a crash may take back: gauges. Of counters and histograms nothing that the store does not have.
+    pub fn publish_gauges(&mut self) {
+        let is_gauge = |(family, _): &Place| self.catalogue.get(*family).family.kind == Kind::Gauge;
+        let (gauges, totals) = std::mem::take(&mut self.unshown).into_iter().partition(is_gauge);
+        self.unshown = gauges;
+        self.publish();
+        self.unshown = totals;
     }
 
     /// Ends the holds that have lasted long enough. True when there was one, so that the store must know.
@@ -51,13 +61,24 @@ impl SeriesTable {
         !due.is_empty()
     }
 
-    /// Takes back releases that the store could not note: what Prometheus has not been shown must not be shown before.
+    /// Takes back releases that the store could not note. What it noted earlier stays: a value that has been shown must
+    /// not become zeros again.
     pub fn unrelease(&mut self) {
         for place in self.dirty.clone() {
             if let Some(row) = self.row_mut(place)
                 && row.held_since.is_some()
+                && !row.shown_released
             {
                 row.released = false;
+            }
+        }
+    }
+
+    /// What was shown as zeros may be gone, or nobody could scrape it: holds that are not over begin anew.
+    pub fn interrupted(&mut self) {
+        for row in self.families.iter_mut().flat_map(|family| family.rows.iter_mut().flatten()) {
+            if !row.released {
+                row.held_since = None;
             }
         }
     }
@@ -69,9 +90,9 @@ impl SeriesTable {
             .map(|family| {
                 let rows = self.families[family.id as usize].rows.iter().flatten();
                 let shown = rows.filter(|row| row.shown != Value::Time(None)).map(|row| {
-                    let hide = !row.released && held == Held::AsZeros;
+                    let hide = !row.shown_released && held == Held::AsZeros;
                     let value = if hide { self.zero(family.id) } else { row.shown.clone() };
-                    Shown { id: row.id, labels: row.labels.clone(), value, held: !row.released }
+                    Shown { id: row.id, labels: row.labels.clone(), value, held: !row.shown_released }
                 });
                 (family.id, shown.collect())
             })

@@ -214,10 +214,12 @@ fn the_configuration_files_are_valid() {
 #[test]
 fn the_catalogue_is_what_the_command_prints() {
     let printed = succeeds(Command::new(KITEPUSH).arg("metrics"));
+    // Its second table, of kitepush's own families, has a table with more to say in the README.
+    let (printed, _) = printed.split_once("\n\n").unwrap();
     let shown = section("### Metrics");
     let (_, shown) = shown.split_once("<!-- metrics: begin -->\n\n").unwrap();
     let (shown, _) = shown.split_once("\n<!-- metrics: end -->").unwrap();
-    assert_eq!(shown, printed, "put the output of `kitepush metrics` between the README's markers");
+    assert_eq!(shown.trim_end(), printed, "put the output of `kitepush metrics` between the README's markers");
 }
 
 /// Every key that there is, with its default as `kitepush check` prints it.

@@ -78,7 +78,7 @@ impl Cardinality {
 
     fn table(&self, catalogue: &Catalogue, limits: &Limits) -> String {
         let mut text = format!(
-            "{} pipelines, {} branches each, {} queues in all. Dense: every pipeline has everything that there can well \
+            "Pipelines: {}, branches of each: {}, queues in all: {}. Dense: every pipeline has everything that there can well \
              be, on every queue.\nSparse: two branches, two queues and the usual states for each pipeline.\n\n",
             self.pipelines, self.branches, self.queues
         );

@@ -178,7 +178,7 @@ fn every_mistake_is_one_line_that_names_the_key_and_the_mend() {
         (
             "labels: {limits: {samples: 100}}".into(),
             "labels.limits.samples",
-            "must be at least 120, one series of each family as configured, is 100; switch families off or use fewer buckets"
+            "must be at least 119, one series of each family as configured, is 100; switch families off or use fewer buckets"
                 .into(),
         ),
         (

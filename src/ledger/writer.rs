@@ -208,8 +208,7 @@ fn open(
     let changed = match store.load(&layouts, &mut loaded) {
         Ok(changed) => changed,
         Err(StoreError::Damaged { .. }) => {
-            opened.set_aside = Some(store.set_aside(now)?);
-            opened.is_restored = false;
+            opened = store.begin_anew(now)?;
             loaded = empty();
             store.load(&layouts, &mut loaded)?
         }

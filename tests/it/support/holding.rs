@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kitepush::demo::history::truth::sample_key;
 use serde_json::Value;
 
-use super::server::{Server, query};
 use super::http;
+use super::server::{Server, query};
 
 /// Every sample that the gateway holds of an instance, histograms taken apart, without those of kitepush itself.
 pub(crate) fn held(gateway: &Server, instance: &str) -> BTreeMap<String, f64> {

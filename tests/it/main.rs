@@ -3,13 +3,23 @@
 
 mod admin;
 mod crash;
+mod disk_full;
 mod door;
 mod door_tls;
 mod exactly_once;
 mod fixtures;
+mod gateway_away;
+mod hostile;
 mod leaks;
+mod main_job;
+mod prometheus_truth;
 mod push;
 mod push_credentials;
 mod push_tls;
+mod restore;
+mod stalled_disk;
+mod state_file;
 mod stop;
 mod support;
+mod terminate;
+mod vector;

@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+pub mod cardinality;
 mod check;
 mod client;
 mod demo;
@@ -43,6 +44,8 @@ enum Command {
     Send(send::Send),
     /// Print the metrics as configured: name, type, labels, buckets, help.
     Metrics(metrics::Metrics),
+    /// Estimate series, memory and the size of a push under this configuration.
+    Cardinality(cardinality::Cardinality),
     /// Print the stored totals.
     Totals(totals::Totals),
     /// Print what was counted for a build or job, and when.
@@ -62,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Sign(sign) => sign.run(),
         Command::Send(send) => send.run(),
         Command::Metrics(metrics) => metrics.run(),
+        Command::Cardinality(cardinality) => cardinality.run(),
         Command::Totals(totals) => totals.run(),
         Command::Explain(explain) => explain.run(),
         Command::Healthcheck(healthcheck) => healthcheck.run(),

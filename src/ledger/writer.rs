@@ -213,8 +213,7 @@ fn open(
         }
         Err(error) => return Err(error),
     };
-    loaded.table.saved();
-    loaded.table.publish();
+    loaded.table.loaded();
     if let Some(aside) = &opened.set_aside {
         let why = format!("the state file was damaged; it was set aside as {} and a new one begun", aside.display());
         error!("{why}: totals go on from what the gateway holds");

@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod encoding;
 pub mod labels;
 pub mod own;
+mod recent;
 pub mod series;
 pub mod snapshot;
 pub mod source;

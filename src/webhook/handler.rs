@@ -59,15 +59,15 @@ pub async fn answer(webhook: Data<Webhook>, request: HttpRequest, payload: Paylo
     if let Some(slot) = slot {
         slot.head_arrived();
     }
-    let answer = match webhook.take(&request, payload, slot).await {
+    match webhook.take(&request, payload, slot).await {
         Ok(answer) => answer,
-        Err(refusal) => webhook.refuse(&refusal, &request),
-    };
-    // Whatever of the body is unread is not worth more than a moment.
-    if let Some(slot) = slot {
-        slot.answered();
+        Err(refusal) => {
+            if let Some(slot) = slot {
+                slot.refused();
+            }
+            webhook.refuse(&refusal, &request)
+        }
     }
-    answer
 }
 
 impl Webhook {

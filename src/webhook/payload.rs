@@ -147,6 +147,7 @@ struct Body<'a> {
     job: Option<JobBody>,
     agent: Option<AgentBody>,
     organization: Option<OrganizationBody>,
+    cluster_token: Option<ClusterTokenBody>,
     project: Option<Presence>,
 }
 
@@ -268,6 +269,12 @@ struct OrganizationBody {
     slug: Option<Box<str>>,
 }
 
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct ClusterTokenBody {
+    url: Option<ResourceUrl>,
+}
+
 impl Body<'_> {
     fn into_event(mut self, body: &[u8], extract: &Extract) -> Result<Event, PayloadError> {
         let Some(word) = self.event.take() else {
@@ -287,7 +294,9 @@ impl Body<'_> {
         let (occurred_at, organization, subject) = match name {
             E::Ping | E::Unknown => (None, organization, Subject::Nothing),
             E::RegistrationBlocked => {
-                (None, organization, Subject::RegistrationBlocked { body: Sha256::digest(body).into() })
+                let of_url = self.cluster_token.and_then(|token| token.url).and_then(|url| url.organization);
+                let subject = Subject::RegistrationBlocked { body: Sha256::digest(body).into() };
+                (None, organization.or(of_url), subject)
             }
             E::BuildScheduled | E::BuildRunning | E::BuildFailing | E::BuildFinished | E::BuildSkipped => {
                 let build = self.build.take().ok_or_else(|| PayloadError::event("build", "missing field `build`"))?;

@@ -58,7 +58,7 @@ fn the_end_of_a_hold_is_not_shown_before_it_is_on_disk() {
     let kitepush = setup.start();
     kitepush.take(build_finished("p", 0));
     let shown = || held(&gateway, "a").get(&finished_key("p")).copied();
-    eventually("zeros", LIMIT, || shown());
+    eventually("zeros", LIMIT, shown);
     gate.shut();
     let exposed = Instant::now();
     // Each push waits two seconds for the ledger and then goes on without it; by then the hold is over.

@@ -1,5 +1,6 @@
 //! Totals read back from the gateway, what is there before the first failure, and two who push to one group.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::support::eventually;
 use crate::support::holding::{gone_back, held};
 use crate::support::kitepush::{LIMIT, Setup};
 use crate::support::sender::Sender;
-use crate::support::server::{Ready, Server, pushgateway};
+use crate::support::server::{Ready, Server, pushgateway, pushgateway_again};
 
 #[test]
 fn without_a_state_file_or_with_a_new_one_the_gateways_totals_come_back_bit_by_bit() {
@@ -52,36 +53,17 @@ fn without_a_state_file_or_with_a_new_one_the_gateways_totals_come_back_bit_by_b
 #[test]
 fn totals_counted_before_the_restore_are_added_to_it_and_the_first_push_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Server::start(GATEWAY, READY, |address, _| kept(address, folder.path()));
-    let address = gateway.address;
-    let setup = Setup::pushing_to(address);
-    let kitepush = setup.start();
-    for number in 0..5 {
-        kitepush.take(build_finished("p", number));
-    }
-    kitepush.stop();
-    let before = held(&gateway, "a");
-    assert_eq!(before[&finished_key("p")], 5.0);
-    // SIGTERM, so that it saves what it holds.
-    kill_process(Pid::from_raw(gateway.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
-    eventually("the gateway to go", LIMIT, || TcpStream::connect(address).is_err().then_some(()));
-    let saved = folder.path().join("saved");
-    eventually("the gateway to save", LIMIT, || saved.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
-    drop(gateway);
-
+    let (address, before) = five_builds_saved(folder.path());
     for state in [None, Some("fresh.db")] {
-        let setup = match state {
-            None => setup.clone(),
-            Some(name) => setup.clone().with_state(&folder.path().join(name)),
-        };
+        let setup = Setup::pushing_to(address);
+        let setup = if let Some(name) = state { setup.with_state(&folder.path().join(name)) } else { setup };
         let kitepush = setup.start();
         for number in 5..8 {
             assert_eq!(kitepush.take(build_finished("p", number)), "accepted");
         }
         let trouble = kitepush.trouble("restore");
         assert!(trouble.contains("cannot connect"), "{trouble}");
-        let again = Server::start_at(GATEWAY, READY, address, &mut |address, _| kept(address, folder.path()));
-        let gateway = again.expect("the port of before is free");
+        let gateway = started_again(address, folder.path());
         eventually("the sum of both", LIMIT, || {
             let now = held(&gateway, "a");
             assert_eq!(gone_back(&before, &now), [""; 0]);
@@ -91,6 +73,51 @@ fn totals_counted_before_the_restore_are_added_to_it_and_the_first_push_waits_fo
         // Killed without a word, the gateway forgets what came after its last save.
         kitepush.kill();
     }
+}
+
+#[test]
+fn a_disk_that_refuses_them_holds_up_the_pushes_so_that_the_gateway_keeps_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, before) = five_builds_saved(folder.path());
+    let setup = Setup::pushing_to(address).with_state(&folder.path().join("state.db"));
+    let kitepush = setup.ignoring_size_limit().start();
+    kitepush.trouble("restore");
+    kitepush.limit_files(Some(1));
+    let gateway = started_again(address, folder.path());
+    kitepush.trouble("store");
+    kitepush.take(build_finished("p", 5));
+    eventually("refusals", LIMIT, || {
+        (kitepush.metric("kitepush_ledger_commits_total{outcome=\"failed\"}") >= 3.0).then_some(())
+    });
+    assert_eq!(kitepush.metric("kitepush_pushes_total{outcome=\"ok\"}"), 0.0);
+    assert_eq!(held(&gateway, "a"), before);
+    kitepush.limit_files(None);
+    kitepush.wait_until_ready();
+    eventually("the sum of both", LIMIT, || (held(&gateway, "a")[&finished_key("p")] == 6.0).then_some(()));
+    assert_eq!(gone_back(&before, &held(&gateway, "a")), [""; 0]);
+}
+
+/// A gateway that got five builds, saved them to `folder` and is gone: its address, and what it held.
+fn five_builds_saved(folder: &Path) -> (SocketAddr, BTreeMap<String, f64>) {
+    let gateway = Server::start(GATEWAY, READY, |address, _| kept(address, folder));
+    let kitepush = Setup::pushing_to(gateway.address).start();
+    for number in 0..5 {
+        kitepush.take(build_finished("p", number));
+    }
+    kitepush.stop();
+    let held = held(&gateway, "a");
+    assert_eq!(held[&finished_key("p")], 5.0);
+    // SIGTERM, so that it saves.
+    kill_process(Pid::from_raw(gateway.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    eventually("the gateway to go", LIMIT, || TcpStream::connect(gateway.address).is_err().then_some(()));
+    let saved = folder.join("saved");
+    eventually("the gateway to save", LIMIT, || saved.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
+    (gateway.address, held)
+}
+
+fn started_again(address: SocketAddr, folder: &Path) -> Server {
+    let again = Server::start_at(GATEWAY, READY, address, &mut |address, _| kept(address, folder));
+    again.expect("the port of before is free")
 }
 
 const GATEWAY: &str = "prometheus-pushgateway";
@@ -119,16 +146,20 @@ fn a_restore_that_was_committed_is_not_repeated() {
         assert_eq!(held(&gateway, "a")[&finished_key("p")], 1.0);
         kitepush.kill();
     }
-    // Nor is it done at all by a ledger that began when there was nothing.
-    let gateway = pushgateway();
-    let setup = Setup::pushing_to(gateway.address).with_state(&folder.path().join("another.db"));
-    for number in 0..3 {
-        let kitepush = setup.start();
-        kitepush.take(build_finished("p", number));
-        kitepush.wait_for_pushes(2.0);
-        assert_eq!(held(&gateway, "a")[&finished_key("p")], number as f64 + 1.0);
-        kitepush.kill();
-    }
+    // Nor does a ledger take its own totals that counted before it knew that there was nothing to take.
+    let address = gateway.address;
+    drop(gateway);
+    let setup = Setup::pushing_to(address).with_state(&folder.path().join("another.db"));
+    let kitepush = setup.start();
+    kitepush.take(build_finished("q", 0));
+    kitepush.trouble("restore");
+    let gateway = pushgateway_again(address);
+    let shown = || held(&gateway, "a").get(&finished_key("q")).copied();
+    assert_eq!(eventually("the first push", LIMIT, shown), 1.0);
+    kitepush.kill();
+    let kitepush = setup.start();
+    kitepush.wait_for_pushes(2.0);
+    assert_eq!(shown(), Some(1.0));
 }
 
 #[test]

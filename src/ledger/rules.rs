@@ -279,6 +279,11 @@ impl Book {
         std::mem::take(&mut self.facts)
     }
 
+    /// How many rows there are to take.
+    pub fn facts(&self) -> usize {
+        self.facts.len()
+    }
+
     /// In-flight entries to store: changed ones with their entry, ended ones without.
     pub fn take_in_flight_changes(&mut self) -> Vec<(Entity, Option<InFlight>)> {
         self.in_flight.take_changed().into_iter().map(|entity| (entity, self.in_flight.get(&entity).cloned())).collect()

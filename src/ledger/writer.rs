@@ -148,13 +148,12 @@ pub fn start(
         table: table.clone(),
         own: own.clone(),
         health,
-        max_backlog: config.state.max_backlog as u64,
+        max_backlog: config.state.max_backlog,
         series_ttl: config.labels.series_ttl,
         facts: Vec::new(),
         in_flight: HashMap::new(),
         restored: false,
         adding: Vec::new(),
-        backlog: 0,
         refused: false,
         retry_at: Instant::now(),
         expire_series_at: Instant::now() + EXPIRE_SERIES_EVERY,
@@ -208,8 +207,7 @@ fn open(
     let changed = match store.load(&layouts, &mut loaded) {
         Ok(changed) => changed,
         Err(StoreError::Damaged { .. }) => {
-            opened.set_aside = Some(store.set_aside(now)?);
-            opened.is_restored = false;
+            opened = store.begin_anew(now)?;
             loaded = empty();
             store.load(&layouts, &mut loaded)?
         }
@@ -233,7 +231,7 @@ struct Writer {
     table: Arc<Mutex<SeriesTable>>,
     own: Arc<Own>,
     health: Arc<Health>,
-    max_backlog: u64,
+    max_backlog: usize,
     series_ttl: Duration,
     /// Rows and entries that the store does not have yet; with a working disk those of one batch.
     facts: Vec<Fact>,
@@ -241,8 +239,6 @@ struct Writer {
     /// Whether totals of an earlier run were added and not committed, and who waits for that.
     restored: bool,
     adding: Vec<oneshot::Sender<Result<(), NotAdded>>>,
-    /// Events answered and not committed.
-    backlog: u64,
     /// Whether the disk refused the last commit.
     refused: bool,
     retry_at: Instant,
@@ -285,19 +281,23 @@ impl Writer {
             if !refreshed.is_empty() || stopped.is_some() {
                 self.refresh();
             }
-            self.finish(answers.len() as u64, stopped.is_some());
+            self.finish(stopped.is_some());
+            // More in one refused batch than memory is to hold: it is repeated, and counts once.
+            let is_over = self.refused && self.facts.len() > self.max_backlog;
             for (answer, outcome) in answers.drain(..) {
                 // Whoever waited may be gone; what was committed stays.
-                let _ = answer.send(Ok(outcome));
+                let _ = answer.send(if is_over { Err(Overloaded) } else { Ok(outcome) });
             }
             for answer in refreshed {
                 let _ = answer.try_send(());
             }
         }
+        if self.refused && !self.facts.is_empty() {
+            error!(events = self.facts.len(), "stopped while the disk refuses: these events are lost");
+        }
+        // Closed before the answer, so that the process does not end in the middle of it and the file stands alone.
+        drop(self.store);
         if let Some(answer) = stopped {
-            if self.backlog > 0 {
-                error!(events = self.backlog, "stopped while the disk refuses: these events are lost");
-            }
             let _ = answer.send(());
         }
     }
@@ -310,7 +310,7 @@ impl Writer {
         delta: &mut Delta,
         answers: &mut Vec<(Answer, Outcome)>,
     ) {
-        if self.refused && self.backlog + answers.len() as u64 >= self.max_backlog {
+        if self.refused && self.facts.len() + self.book.facts() >= self.max_backlog {
             let _ = answer.send(Err(Overloaded));
             return;
         }
@@ -388,12 +388,11 @@ impl Writer {
     }
 
     /// Commits what is to be stored, and shows it.
-    fn finish(&mut self, events: u64, is_last: bool) {
+    fn finish(&mut self, is_last: bool) {
         self.facts.append(&mut self.book.take_facts());
         self.in_flight.extend(self.book.take_in_flight_changes());
         if self.refused {
-            self.backlog += events;
-            self.own.backlog.set(self.backlog as i64);
+            self.own.backlog.set(self.facts.len() as i64);
             if Instant::now() < self.retry_at && !is_last {
                 let mut table = lock(&self.table);
                 table.unrelease();
@@ -432,6 +431,12 @@ impl Writer {
         match result {
             Ok(()) => {
                 self.own.commits.with_label_values(&["ok"]).inc();
+                if self.refused {
+                    self.refused = false;
+                    info!(events = self.facts.len(), "the disk is back: what was counted in memory is committed");
+                    self.health.works(Part::Store);
+                    self.own.backlog.set(0);
+                }
                 self.facts.clear();
                 self.restored = false;
                 // Not before: what the gateway holds is overwritten by the push that this allows.
@@ -440,13 +445,6 @@ impl Writer {
                 }
                 table.saved();
                 table.publish();
-                if self.refused {
-                    self.refused = false;
-                    info!(events = self.backlog, "the disk is back: what was counted in memory is committed");
-                    self.health.works(Part::Store);
-                    self.backlog = 0;
-                    self.own.backlog.set(0);
-                }
             }
             Err(error) => {
                 self.own.commits.with_label_values(&["failed"]).inc();
@@ -457,11 +455,10 @@ impl Writer {
                 let why = format!("events are counted in memory only: {error}");
                 if !self.refused {
                     self.refused = true;
-                    self.backlog = events;
                     error!(%error, "the disk refuses: events are counted in memory until it is back");
                 }
                 self.health.degraded(Part::Store, why);
-                self.own.backlog.set(self.backlog as i64);
+                self.own.backlog.set(self.facts.len() as i64);
                 self.retry_at = Instant::now() + TICK;
             }
         }

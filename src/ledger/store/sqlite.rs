@@ -51,24 +51,30 @@ impl Sqlite {
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Opened), StoreError> {
         let lock = Lock::take(path)?;
         let mut store = Self { path: path.to_owned(), connection: None, pruned_to: 0, _lock: lock };
-        let mut set_aside = None;
-        if let Err(error) = store.reopen() {
-            if !matches!(error, StoreError::Damaged { .. }) {
-                return Err(error);
+        let opened = match store.reopen().and_then(|()| store.life(now)) {
+            Err(StoreError::Damaged { .. }) => store.begin_anew(now)?,
+            life => {
+                let (born_at, is_restored) = life?;
+                Opened { born_at, set_aside: None, is_restored }
             }
-            set_aside = Some(store.set_aside(now)?);
-            store.reopen()?;
-        }
-        let (born_at, is_restored) = store.life(now)?;
-        Ok((store, Opened { born_at, set_aside, is_restored }))
+        };
+        Ok((store, opened))
     }
 
-    /// Moves the file and its companions out of the way.
+    /// Sets a damaged file aside and begins a new one.
     ///
     /// # Errors
     ///
     /// When the disk refuses.
-    pub fn set_aside(&mut self, now: Timestamp) -> Result<PathBuf, StoreError> {
+    pub fn begin_anew(&mut self, now: Timestamp) -> Result<Opened, StoreError> {
+        let set_aside = Some(self.set_aside(now)?);
+        self.reopen()?;
+        let (born_at, is_restored) = self.life(now)?;
+        Ok(Opened { born_at, set_aside, is_restored })
+    }
+
+    /// Moves the file and its companions out of the way.
+    fn set_aside(&mut self, now: Timestamp) -> Result<PathBuf, StoreError> {
         self.connection = None;
         let date = jiff::Timestamp::from_millisecond(now.as_millis())
             .map_or_else(|_| "unknown".to_owned(), |now| now.strftime("%Y%m%dT%H%M%SZ").to_string());

@@ -1,5 +1,6 @@
 //! Finished builds by the dozen: the body of a fixture, each with an id and a pipeline of its own.
 
+use kitepush::demo::history::truth::sample_key;
 use serde_json::Value;
 
 /// A `build.finished` of pipeline `pipeline`, passed after 256.909 s; builds differ by `number`.
@@ -23,6 +24,11 @@ pub(crate) fn body(pipeline: &str, number: usize, change: impl FnOnce(&mut Value
 
 /// The key of `buildkite_builds_finished_total` of what [`build_finished`] makes.
 pub(crate) fn finished_key(pipeline: &str) -> String {
+    key("buildkite_builds_finished_total", pipeline, "")
+}
+
+/// The key of one of its samples by the labels pipeline, branch and state; `le` of a bucket, else empty.
+pub(crate) fn key(name: &str, pipeline: &str, le: &str) -> String {
     let labels = [("organization", "harborline"), ("pipeline", pipeline), ("branch", "main"), ("state", "passed")];
-    kitepush::demo::history::truth::sample_key("buildkite_builds_finished_total", labels)
+    sample_key(name, labels.into_iter().chain([("le", le)]))
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod admin;
+mod attack;
 mod cardinality;
 mod crash;
 mod docs;
@@ -13,9 +14,12 @@ mod label_bounds;
 mod label_changes;
 mod label_mistakes;
 mod leaks;
+mod leaks_out;
+mod nginx;
 mod push;
 mod push_credentials;
 mod push_tls;
 mod recent_builds;
+mod rotation;
 mod stop;
 mod support;

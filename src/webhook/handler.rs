@@ -56,8 +56,10 @@ pub struct Webhook {
 /// Answers any request to the webhook listener.
 pub async fn answer(webhook: Data<Webhook>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let slot = request.conn_data::<Slot>();
-    if let Some(slot) = slot {
-        slot.head_arrived();
+    if let Some(slot) = slot
+        && !slot.head_arrived()
+    {
+        return webhook.refuse(&Refusal::Broken, &request);
     }
     match webhook.take(&request, payload, slot).await {
         Ok(answer) => answer,

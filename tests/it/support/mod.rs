@@ -3,6 +3,7 @@
 // Not every helper is used by every test.
 #![allow(dead_code)]
 
+pub(crate) mod binary;
 pub(crate) mod builds;
 pub(crate) mod certs;
 pub(crate) mod counting;

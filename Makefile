@@ -77,11 +77,11 @@ deploy-checks: build ## Chart, image, rules, dashboards.
 	fi
 
 bench: setup-bench build ## Speed and memory: the hot path, and the server beside its floor.
-	@cargo bench --locked
-	@benches/run.sh
+	@cargo bench --locked --bench hot_path
+	@python3 benches/run.py
 
-soak: setup-bench build ## Hours of load, with everything failing now and then.
-	@tests/soak/run.sh
+soak: setup-bench build ## A million names of every kind: what they cost.
+	@python3 benches/soak.py
 
 fuzz: setup-build ## Hostile bytes for each parser.
 	@fuzz/run.sh

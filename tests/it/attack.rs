@@ -130,8 +130,8 @@ fn more_slow_senders_than_connections_do_not_either() {
 #[test]
 #[ignore = "long"]
 fn long_slow_senders() {
-    slow_senders(500, 5_000, 1024);
-    slow_senders(500, 5_000, 256);
+    slow_senders(500, 1_500, 1024);
+    slow_senders(500, 1_500, 256);
 }
 
 /// Forgeries from the real sender's own address: none is taken, and none of its deliveries is refused for them.

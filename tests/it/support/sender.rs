@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::kitepush::deliver;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const AT_ONCE: usize = 8;
+/// Deliveries under way.
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Who is sent to, and how far it is.
 #[derive(Default)]

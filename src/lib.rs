@@ -13,11 +13,13 @@
 //! |---|---|---|
 //! | [`event`] | what happened, in our own types | nothing of ours |
 //! | [`config`] | every key: loading, defaults, validation, redacted printing | nothing of ours |
-//! | [`webhook`] | limits, signature, replay window, Buildkite's JSON → [`event::Event`] | HTTP and Buildkite, nothing of metrics |
+//! | [`listener`] | sockets in: accept, TLS, bounds and deadlines around every connection | HTTP, nothing of webhooks |
+//! | [`webhook`] | the door's guards, signature, replay window, Buildkite's JSON → [`event::Event`] | HTTP and Buildkite, nothing of metrics |
 //! | [`ledger`] | each delivery counts once, whatever the order; the writer and its store | events, no HTTP |
 //! | [`metrics`] | the catalogue, labels, series, encoding | deltas, no HTTP |
 //! | [`push`] | the loop, the Pushgateway, the HTTP client and its credentials | HTTP and the Pushgateway, nothing of Buildkite |
 //! | [`admin`] | `/metrics`, `/healthz`, `/readyz` | what the others say of themselves |
+//! | [`tls`], [`reload`] | the listeners' certificates; files that change while the process runs | files |
 //! | [`app`] | wiring, start, and stop in order under one deadline | everything |
 //! | [`cli`] | the commands | [`app`] and what it wires |
 //! | [`demo`] | a simulated CI day on real servers | only what a user could: HTTP |

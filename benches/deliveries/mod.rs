@@ -1,5 +1,7 @@
 //! Deliveries to load a server with: the fixtures' bodies, each with ids, names and times of its own.
 
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};

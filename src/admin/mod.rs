@@ -77,6 +77,8 @@ pub async fn answer(admin: Data<Admin>, request: HttpRequest) -> HttpResponse {
         "/healthz" => HttpResponse::Ok().finish(),
         "/readyz" => readiness::answer(&admin.health, (admin.queue_full)()),
         _ => match admin.access.check(request.headers()).await {
+            // Who asks for the head only is not served a scrape, which would end holds.
+            Ok(()) if request.method() == Method::HEAD => HttpResponse::Ok().finish(),
             Ok(()) => metrics(&admin, &request).await,
             Err(challenge) => {
                 let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", "admin.auth demands credentials.");

@@ -17,7 +17,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let config = self.config.load(if self.no_files { Files::LeftAlone } else { Files::Opened })?;
+        let config = self.config.load(if self.no_files { Files::Elsewhere } else { Files::Opened })?;
         Ok(std::io::stdout().write_all(config.to_yaml().as_bytes())?)
     }
 }

@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+pub mod cardinality;
 mod check;
 mod client;
 mod demo;
@@ -43,6 +44,8 @@ enum Command {
     Send(send::Send),
     /// Print the metrics as configured: name, type, labels, buckets, help.
     Metrics(metrics::Metrics),
+    /// Estimate series, memory and the size of a push under this configuration.
+    Cardinality(cardinality::Cardinality),
     /// Print the stored totals.
     Totals(totals::Totals),
     /// Print what was counted for a build or job, and when.
@@ -62,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Sign(sign) => sign.run(),
         Command::Send(send) => send.run(),
         Command::Metrics(metrics) => metrics.run(),
+        Command::Cardinality(cardinality) => cardinality.run(),
         Command::Totals(totals) => totals.run(),
         Command::Explain(explain) => explain.run(),
         Command::Healthcheck(healthcheck) => healthcheck.run(),
@@ -87,22 +91,28 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// Whether the secret and certificate files that a configuration names are opened.
+/// What a command wants of the secret and certificate files that a configuration names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Files {
+    /// To open them.
     Opened,
+    /// To judge the configuration without them, because they are on another machine.
+    Elsewhere,
+    /// Nothing: it only looks, and repeats no warnings of `check` and `serve` either.
     LeftAlone,
 }
 
 impl ConfigFile {
-    /// Reads and validates everything; warnings go to standard error.
+    /// Reads and validates everything; warnings go to standard error, unless the command only looks.
     fn load(&self, files: Files) -> Result<Config, Problems> {
         let mut loaded = Loaded::read(self.config.as_deref(), &Environment::of_process()).and(catalogue_problems);
         if files == Files::Opened {
             loaded = loaded.and(files::problems);
         }
-        for warning in loaded.warnings() {
-            eprintln!("warning: {warning}");
+        if files != Files::LeftAlone {
+            for warning in loaded.warnings() {
+                eprintln!("warning: {warning}");
+            }
         }
         loaded.finish()
     }

@@ -67,7 +67,7 @@ settings! {
         samples: usize = 200_000,
         /// Samples of one family; default 100000.
         samples_per_family: usize = 100_000,
-        /// Distinct values of one label of one family; default 1000.
+        /// Distinct values of one label, of all families together, `_overflow` beside them; default 1000.
         values_per_label: usize = 1000,
         /// Length of a label value in bytes; default 128.
         value_bytes: usize = 128,

@@ -42,8 +42,8 @@ pub(super) struct State {
     pub(super) durations: BTreeMap<String, f64>,
     /// By queue.
     pub(super) queues: BTreeMap<String, Queue>,
-    /// What `increase()` makes of the finished builds of this demo.
-    pub(super) increase: f64,
+    /// Finished builds that Prometheus saw as increases, as `rate()` and `increase()` need them.
+    pub(super) increases: f64,
     /// Where the samples are not yet, or not, the truth.
     pub(super) differences: Vec<Difference>,
 }
@@ -60,6 +60,9 @@ pub(super) struct Queue {
     pub(super) waiting: f64,
     pub(super) running: f64,
 }
+
+/// Without the extrapolation that `increase()` does: a difference of samples that are really there.
+const INCREASES: &str = "sum(buildkite_builds_finished_total - min_over_time(buildkite_builds_finished_total[1h]))";
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -90,6 +93,13 @@ pub(super) fn quantile(quantile: f64, what: &str, by: &str) -> String {
     format!("histogram_quantile({quantile}, sum by ({by}, le) (buildkite_{what}_seconds_bucket))")
 }
 
+impl State {
+    /// All builds that finished, whatever their state.
+    pub(super) fn finished(&self) -> f64 {
+        self.builds.values().flat_map(|states| states.values()).fold(0.0, |sum, count| sum + count)
+    }
+}
+
 impl Answers {
     pub(super) fn new(servers: &Servers) -> Self {
         Self { client: servers.client(), url: servers.query_url() }
@@ -104,7 +114,7 @@ impl Answers {
             samples: self.one("sum(kitepush_samples)").await?.unwrap_or_default(),
             push_age: self.one("time() - max(push_time_seconds)").await?,
             durations: self.by("pipeline", &quantile(0.95, "build_duration", "pipeline")).await?,
-            increase: self.one("sum(increase(buildkite_builds_finished_total[10m]))").await?.unwrap_or_default(),
+            increases: self.one(INCREASES).await?.unwrap_or_default(),
             ..State::default()
         };
         for row in self.ask("sum by (pipeline, state) (buildkite_builds_finished_total)").await? {

@@ -26,8 +26,12 @@ use crate::event::Timestamp;
 
 /// How long the sending takes when nobody says how long the demo may take.
 const AT_EASE: Duration = Duration::from_secs(25);
+/// The bounds of it when somebody does.
+const SHORTEST: Duration = Duration::from_secs(4);
+/// See [`SHORTEST`].
+const LONGEST: Duration = Duration::from_secs(40);
 /// What the rest of a demo needs: servers that start, zeros that are held, a last push and a last scrape.
-const OVERHEAD: Duration = Duration::from_secs(11);
+const OVERHEAD: Duration = Duration::from_secs(12);
 /// The longest that Prometheus may need to show the whole truth after the last delivery.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How often the screen is drawn and Prometheus is asked.
@@ -72,7 +76,7 @@ async fn play(limit: Option<Duration>) -> anyhow::Result<()> {
     };
     servers.introduce().await;
 
-    let window = limit.map_or(AT_EASE, |limit| limit.saturating_sub(OVERHEAD).max(Duration::from_secs(4)));
+    let window = limit.map_or(AT_EASE, |limit| limit.saturating_sub(OVERHEAD).clamp(SHORTEST, LONGEST));
     let sender = Sender::start(&history, seed, window, &servers);
     let screen = Screen::new(begin, history.organization, servers.is_held_for());
     let ended = watch(limit.map(|limit| begin + limit), &truth, &sender, screen, &mut servers, &mut stop).await;

@@ -1,7 +1,9 @@
 //! What a person sees: redrawn in place on a terminal of 80 columns and 24 lines, a line now and then elsewhere.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{IsTerminal as _, Write as _, stdout};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -41,7 +43,7 @@ enum Colors {
 impl Screen {
     pub(super) fn new(begin: Instant, organization: &'static str, hold: Duration) -> Self {
         let colors = if std::env::var_os("NO_COLOR").is_some() { Colors::Off } else { Colors::On };
-        let kind = if stdout().is_terminal() {
+        let kind = if stdout().is_terminal() && is_large_enough() {
             // The cursor would jump about.
             print!("\x1b[?25l");
             Kind::Terminal { lines: 0, colors }
@@ -71,9 +73,9 @@ impl Screen {
                 if self.verdict.is_none() && printed_at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
                     *printed_at = Some(Instant::now());
                     let seconds = self.begin.elapsed().as_secs();
-                    let finished: f64 = state.builds.values().flat_map(|states| states.values()).sum();
+                    let finished = state.finished();
                     println!(
-                        "{seconds:>3} s  sent {}/{}, counted {}, {} duplicates, {} pushes; Prometheus: {finished} builds finished",
+                        "{seconds:>3} s  {:>5} of {} sent  {:>5.0} counted  {:>4.0} nothing new  {:>3.0} pushes  {finished:>4.0} builds",
                         progress.answered,
                         progress.planned,
                         outcome(state, "accepted") + outcome(state, "stale"),
@@ -88,26 +90,28 @@ impl Screen {
     /// Says how it went, for good; `forever` when the servers go on running.
     pub(super) fn announce(&mut self, verdict: &Verdict, forever: bool) {
         let text = match verdict {
-            Verdict::True { samples } => self.paint(
-                "1;32",
-                &format!(
-                    "✔ Prometheus answers exactly the day that was sent: {} samples, none differs.",
-                    group(*samples as f64)
-                ),
-            ),
+            Verdict::True { samples } => {
+                let samples = group(*samples as f64);
+                let text = format!("✔ PromQL answers exactly the day that was sent: {samples} samples, 0 differ.");
+                self.paint("1;32", &text)
+            }
             Verdict::Wrong(differences) => {
-                self.paint("1;31", &format!("✘ {} samples are not what was sent.", differences.len()))
+                let count = group(differences.len() as f64);
+                self.paint("1;31", &format!("✘ {count} samples are not those of the day that was sent."))
             }
         };
-        let hint =
-            if forever { "\n  Look around at the addresses above; Ctrl-C stops and removes everything." } else { "" };
-        self.verdict = Some(format!("{text}{hint}"));
         if let Kind::Lines { .. } = self.kind {
-            for line in &self.last {
+            let unfinished = self.last.len().saturating_sub(1);
+            println!();
+            for line in &self.last[..unfinished] {
                 println!("{line}");
             }
-            println!("{text}{hint}");
+            println!(" {text}");
+            if forever {
+                println!("\nLook around at the addresses above; Ctrl-C stops and removes everything.");
+            }
         }
+        self.verdict = Some(text);
         if let Verdict::Wrong(differences) = verdict {
             print_differences(differences);
             if let Kind::Terminal { lines, .. } = &mut self.kind {
@@ -124,8 +128,8 @@ impl Screen {
     fn page(&self, progress: &Progress, state: &State) -> Vec<String> {
         let seconds = self.begin.elapsed().as_secs();
         let title = format!(" kitepush demo: a CI day of \"{}\" on real servers", self.organization);
-        let mut page =
-            vec![self.paint("1", &format!("{title:<72}{:02}:{:02}", seconds / 60, seconds % 60)), String::new()];
+        let clock = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+        let mut page = vec![self.paint("1", &format!("{title:<56}Ctrl-C ends it {clock:>7}"))];
         let share = progress.answered as f64 / progress.planned.max(1) as f64;
         page.push(format!(
             " sent     {:>6} of {} webhooks  {}  {:>3.0} %",
@@ -135,13 +139,13 @@ impl Screen {
             (share * 100.0).floor(),
         ));
         page.push(format!(
-            "          {:>6} of them repeated, {} forged and refused; slowest answer {} ms",
+            "          {:>6} repeated, {} forged and refused; slowest answer {} ms",
             group(progress.repeated as f64),
             progress.refused,
             progress.slowest.as_millis(),
         ));
         page.push(format!(
-            " counted  {:>6} once, {} duplicates, {} stale; {} rejected",
+            " counted  {:>6} once, {} brought nothing new, {} were stale; {} rejected",
             group(outcome(state, "accepted")),
             group(outcome(state, "duplicate")),
             group(outcome(state, "stale")),
@@ -169,8 +173,8 @@ impl Screen {
             for (name, width) in STATES.iter().zip([9, 9, 10, 9]) {
                 let _ = write!(line, "{:>width$}", group(states.get(*name).copied().unwrap_or_default()));
             }
-            let other: f64 =
-                states.iter().filter(|(name, _)| !STATES.contains(&name.as_str())).map(|(_, count)| count).sum();
+            let other = states.iter().filter(|(name, _)| !STATES.contains(&name.as_str()));
+            let other = other.fold(0.0, |sum, (_, count)| sum + count);
             let p95 = state.durations.get(pipeline).copied().unwrap_or(f64::NAN);
             let _ = write!(line, "{:>7}{:>11}", group(other), duration(p95));
             page.push(line);
@@ -196,20 +200,16 @@ impl Screen {
     }
 
     fn footer(&self, state: &State) -> String {
-        let finished: f64 = state.builds.values().flat_map(|states| states.values()).sum();
-        let increase = format!(
-            " increase() sees {:.0} of {} finished builds: new series are held at zero for {} s",
-            state.increase.round(),
-            group(finished),
+        let increases = format!(
+            " Prometheus saw {} of {} finished builds as increases ({} s of zeros first).",
+            group(state.increases),
+            group(state.finished()),
             self.hold.as_secs(),
         );
-        match &self.verdict {
-            Some(verdict) => format!("{increase}\n {verdict}"),
-            None => format!(
-                "{increase}\n {} samples in Prometheus differ from the whole day's",
-                group(state.differences.len() as f64)
-            ),
-        }
+        let verdict = self.verdict.clone().unwrap_or_else(|| {
+            format!("{} samples are not yet those of the whole day.", group(state.differences.len() as f64))
+        });
+        format!("{increases}\n {verdict}")
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -227,6 +227,17 @@ impl Drop for Screen {
             let _ = stdout().flush();
         }
     }
+}
+
+/// Whether a page fits, so that it can be redrawn in place: asked of the terminal by the program for it.
+fn is_large_enough() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else { return false };
+    let size = Command::new("stty").arg("size").stdin(terminal).stderr(Stdio::null()).output().ok();
+    let size = size.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    let mut numbers = size.split_whitespace().filter_map(|number| number.parse().ok());
+    let (Some(lines), Some(columns)) = (numbers.next(), numbers.next()) else { return false };
+    let (lines, columns): (u16, u16) = (lines, columns);
+    lines >= 24 && columns >= 80
 }
 
 fn print_differences(differences: &[super::history::truth::Difference]) {

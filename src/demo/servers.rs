@@ -84,7 +84,7 @@ impl Servers {
         let mut command = Command::new(gateway_binary);
         command.arg(format!("--web.listen-address={gateway}")).arg("--persistence.file=");
         servers.spawn("pushgateway", command)?;
-        servers.ready("pushgateway", &format!("http://{gateway}/-/ready")).await?;
+        servers.ready("pushgateway", &format!("http://{gateway}/-/ready"), |_| true).await?;
 
         let mut command = Command::new(own_binary);
         command.arg("serve").arg("--config").arg(kitepush_config);
@@ -94,8 +94,10 @@ impl Servers {
         }
         servers.spawn("kitepush", command)?;
         servers.hire_janitor()?;
-        servers.ready("kitepush", &format!("http://{admin}/readyz")).await?;
-        servers.ready("prometheus", &format!("http://{prometheus}/-/ready")).await?;
+        servers.ready("kitepush", &format!("http://{admin}/readyz"), |_| true).await?;
+        // What is pushed before Prometheus scrapes would be there already when it looks for the first time.
+        let up = format!("http://{prometheus}/api/v1/query?query=up%20==%201");
+        servers.ready("prometheus", &up, |answer| answer.contains("pushgateway")).await?;
         Ok(servers)
     }
 
@@ -160,15 +162,21 @@ impl Servers {
         Ok(())
     }
 
-    async fn ready(&mut self, name: &str, url: &str) -> anyhow::Result<()> {
+    /// Waits until a server answers as it should.
+    async fn ready(&mut self, name: &str, url: &str, is_right: fn(&str) -> bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
             self.check_alive()?;
-            match self.client.get(url).send().await {
-                Ok(response) if response.status().is_success() => return Ok(()),
-                _ if Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
-                _ => bail!("{name} is not ready after {} s\n{}", START.as_secs(), self.last_words(name)),
+            if let Ok(response) = self.client.get(url).send().await
+                && response.status().is_success()
+                && is_right(&response.text().await.unwrap_or_default())
+            {
+                return Ok(());
             }
+            if Instant::now() > deadline {
+                bail!("{name} is not ready after {} s\n{}", START.as_secs(), self.last_words(name));
+            }
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -238,7 +246,9 @@ impl Servers {
     /// Stops all in order, each with a chance to do it properly.
     pub(super) async fn stop(mut self) {
         for process in &mut self.processes {
-            terminate(&process.child);
+            if matches!(process.child.try_wait(), Ok(None)) {
+                terminate(&process.child);
+            }
             let deadline = Instant::now() + STOP;
             while matches!(process.child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 sleep(Duration::from_millis(20)).await;

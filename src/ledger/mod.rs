@@ -141,6 +141,10 @@ impl Exposition for Ledger {
             self.lock().exposed(snapshot, Instant::now());
         }
     }
+
+    fn interrupted(&self) {
+        self.lock().interrupted();
+    }
 }
 
 /// A panic while the table was locked leaves it as it was between two series: usable.

@@ -14,6 +14,10 @@ use crate::event::Timestamp;
 /// "Never": smaller than every time in a payload.
 pub(super) const NEVER: Timestamp = Timestamp::from_millis(i64::MIN);
 
+/// Keys that one build or agent is remembered with, the newest: fifty starts and ends, or 256 events of an agent. No
+/// sender can make a record grow without end.
+const MOST_KEYS: usize = 256;
+
 const HOUR_MILLIS: i64 = 3_600_000;
 
 /// The slot of a record.
@@ -67,6 +71,9 @@ impl Record {
         let keys = &mut self.more().keys;
         let new = !keys.contains(&key);
         if new {
+            if keys.len() >= MOST_KEYS {
+                keys.remove(0);
+            }
             keys.push(key);
         }
         new

@@ -23,12 +23,19 @@ use super::records::Records;
 use crate::event::{Event, EventName, Subject, Timestamp};
 use crate::metrics::catalogue::FamilyId;
 use crate::metrics::own::Outcome;
+use crate::metrics::series::cut;
 
 /// A start that has not arrived this long after the end is missing.
 const MISSING_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// Buildkite truncates some times to whole seconds: what is negative by less than this is zero.
 const TRUNCATION_MILLIS: i64 = 1000;
+
+/// Bytes of a state that are told apart and stored; Buildkite's own words are shorter.
+const WORD_BYTES: usize = 128;
+
+/// Bytes of a name or id that an entry keeps: enough to find any cluster or queue in the configuration.
+const NAME_BYTES: usize = 128;
 
 /// What one event changes.
 #[derive(Debug, Default)]
@@ -216,14 +223,23 @@ impl Book {
 
     /// Waits for the start of what ended.
     fn await_start(&mut self, entity: Entity, started_at: Option<Timestamp>, now: Timestamp) {
-        if let Some(started_at) = started_at.filter(|at| *at >= self.born_at) {
+        // Beyond this many ends in five minutes nobody is missed: memory has a bound.
+        let has_room = self.awaited.len() < self.settings.max_records;
+        if let Some(started_at) = started_at.filter(|at| *at >= self.born_at && has_room) {
             let until = Timestamp::from_millis(now.as_millis().saturating_add(MISSING_AFTER.as_millis() as i64));
             self.awaited.push_back(Awaited { entity, started_at, until });
         }
     }
 
     /// Opens an entry unless the table is so full that remembering more would break the bound on records.
-    fn open(&mut self, entity: Entity, entry: InFlight, delta: &mut Delta) {
+    fn open(&mut self, entity: Entity, mut entry: InFlight, delta: &mut Delta) {
+        let names = [Some(&mut entry.organization), Some(&mut entry.pipeline)];
+        let others = [entry.cluster_id.as_mut(), entry.queue.as_mut(), entry.cluster_queue_id.as_mut()];
+        for name in names.into_iter().chain(others).flatten() {
+            if name.len() > NAME_BYTES {
+                *name = cut(name, NAME_BYTES).into();
+            }
+        }
         if self.in_flight.len() >= self.settings.max_records / 2 && self.in_flight.get(&entity).is_none() {
             delta.anomalies.push("in_flight_full");
         } else {
@@ -261,6 +277,11 @@ impl Book {
     /// Rows to store, added since the last call.
     pub fn take_facts(&mut self) -> Vec<Fact> {
         std::mem::take(&mut self.facts)
+    }
+
+    /// How many rows there are to take.
+    pub fn facts(&self) -> usize {
+        self.facts.len()
     }
 
     /// In-flight entries to store: changed ones with their entry, ended ones without.

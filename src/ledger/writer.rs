@@ -148,12 +148,12 @@ pub fn start(
         table: table.clone(),
         own: own.clone(),
         health,
-        max_backlog: config.state.max_backlog as u64,
+        max_backlog: config.state.max_backlog,
         series_ttl: config.labels.series_ttl,
         facts: Vec::new(),
         in_flight: HashMap::new(),
         restored: false,
-        backlog: 0,
+        adding: Vec::new(),
         refused: false,
         retry_at: Instant::now(),
         expire_series_at: Instant::now() + EXPIRE_SERIES_EVERY,
@@ -207,15 +207,13 @@ fn open(
     let changed = match store.load(&layouts, &mut loaded) {
         Ok(changed) => changed,
         Err(StoreError::Damaged { .. }) => {
-            opened.set_aside = Some(store.set_aside(now)?);
-            opened.is_restored = false;
+            opened = store.begin_anew(now)?;
             loaded = empty();
             store.load(&layouts, &mut loaded)?
         }
         Err(error) => return Err(error),
     };
-    loaded.table.saved();
-    loaded.table.publish();
+    loaded.table.loaded();
     if let Some(aside) = &opened.set_aside {
         let why = format!("the state file was damaged; it was set aside as {} and a new one begun", aside.display());
         error!("{why}: totals go on from what the gateway holds");
@@ -233,15 +231,14 @@ struct Writer {
     table: Arc<Mutex<SeriesTable>>,
     own: Arc<Own>,
     health: Arc<Health>,
-    max_backlog: u64,
+    max_backlog: usize,
     series_ttl: Duration,
     /// Rows and entries that the store does not have yet; with a working disk those of one batch.
     facts: Vec<Fact>,
     in_flight: HashMap<Entity, Option<InFlight>>,
-    /// Whether totals of an earlier run were added and not committed.
+    /// Whether totals of an earlier run were added and not committed, and who waits for that.
     restored: bool,
-    /// Events answered and not committed.
-    backlog: u64,
+    adding: Vec<oneshot::Sender<Result<(), NotAdded>>>,
     /// Whether the disk refused the last commit.
     refused: bool,
     retry_at: Instant,
@@ -258,7 +255,6 @@ impl Writer {
             && let Some(first) = queue.blocking_recv()
         {
             let mut refreshed = Vec::new();
-            let mut added = Vec::new();
             let mut next = Some(first);
             while let Some(command) = next {
                 match command {
@@ -266,13 +262,13 @@ impl Writer {
                         self.record(&event, received_at, answer, &mut delta, &mut answers);
                     }
                     Command::Refresh { answer } => refreshed.push(answer),
-                    // A disk that refuses could forget that they were added, and they would be added again.
+                    // They would only wait in memory until the disk is back: pushes wait for them as it is.
                     Command::Add { answer, .. } if self.refused => {
                         let _ = answer.send(Err(NotAdded));
                     }
                     Command::Add { totals, answer } => {
                         self.add(totals);
-                        added.push(answer);
+                        self.adding.push(answer);
                     }
                     Command::Tick => self.tick(),
                     Command::Stop { answer } => {
@@ -285,22 +281,23 @@ impl Writer {
             if !refreshed.is_empty() || stopped.is_some() {
                 self.refresh();
             }
-            self.finish(answers.len() as u64, stopped.is_some());
+            self.finish(stopped.is_some());
+            // More in one refused batch than memory is to hold: it is repeated, and counts once.
+            let is_over = self.refused && self.facts.len() > self.max_backlog;
             for (answer, outcome) in answers.drain(..) {
                 // Whoever waited may be gone; what was committed stays.
-                let _ = answer.send(Ok(outcome));
+                let _ = answer.send(if is_over { Err(Overloaded) } else { Ok(outcome) });
             }
             for answer in refreshed {
                 let _ = answer.try_send(());
             }
-            for answer in added {
-                let _ = answer.send(Ok(()));
-            }
         }
+        if self.refused && !self.facts.is_empty() {
+            error!(events = self.facts.len(), "stopped while the disk refuses: these events are lost");
+        }
+        // Closed before the answer, so that the process does not end in the middle of it and the file stands alone.
+        drop(self.store);
         if let Some(answer) = stopped {
-            if self.backlog > 0 {
-                error!(events = self.backlog, "stopped while the disk refuses: these events are lost");
-            }
             let _ = answer.send(());
         }
     }
@@ -313,7 +310,7 @@ impl Writer {
         delta: &mut Delta,
         answers: &mut Vec<(Answer, Outcome)>,
     ) {
-        if self.refused && self.backlog + answers.len() as u64 >= self.max_backlog {
+        if self.refused && self.facts.len() + self.book.facts() >= self.max_backlog {
             let _ = answer.send(Err(Overloaded));
             return;
         }
@@ -391,16 +388,15 @@ impl Writer {
     }
 
     /// Commits what is to be stored, and shows it.
-    fn finish(&mut self, events: u64, is_last: bool) {
+    fn finish(&mut self, is_last: bool) {
         self.facts.append(&mut self.book.take_facts());
         self.in_flight.extend(self.book.take_in_flight_changes());
         if self.refused {
-            self.backlog += events;
-            self.own.backlog.set(self.backlog as i64);
+            self.own.backlog.set(self.facts.len() as i64);
             if Instant::now() < self.retry_at && !is_last {
                 let mut table = lock(&self.table);
                 table.unrelease();
-                table.publish();
+                table.publish_gauges();
                 return;
             }
         }
@@ -413,6 +409,7 @@ impl Writer {
             && self.in_flight.is_empty()
             && series.is_empty()
             && removed.is_empty()
+            && !self.restored
             && !self.refused
         {
             lock(&self.table).publish();
@@ -434,32 +431,36 @@ impl Writer {
         match result {
             Ok(()) => {
                 self.own.commits.with_label_values(&["ok"]).inc();
-                self.facts.clear();
-                self.restored = false;
-                table.saved();
                 if self.refused {
                     self.refused = false;
-                    info!(events = self.backlog, "the disk is back: what was counted in memory is committed");
+                    info!(events = self.facts.len(), "the disk is back: what was counted in memory is committed");
                     self.health.works(Part::Store);
-                    self.backlog = 0;
                     self.own.backlog.set(0);
                 }
+                self.facts.clear();
+                self.restored = false;
+                // Not before: what the gateway holds is overwritten by the push that this allows.
+                for answer in self.adding.drain(..) {
+                    let _ = answer.send(Ok(()));
+                }
+                table.saved();
+                table.publish();
             }
             Err(error) => {
                 self.own.commits.with_label_values(&["failed"]).inc();
                 self.in_flight.extend(in_flight);
+                // Totals stand still until the disk is back: a crash must not take back what has been shown.
                 table.unrelease();
+                table.publish_gauges();
                 let why = format!("events are counted in memory only: {error}");
                 if !self.refused {
                     self.refused = true;
-                    self.backlog = events;
                     error!(%error, "the disk refuses: events are counted in memory until it is back");
                 }
                 self.health.degraded(Part::Store, why);
-                self.own.backlog.set(self.backlog as i64);
+                self.own.backlog.set(self.facts.len() as i64);
                 self.retry_at = Instant::now() + TICK;
             }
         }
-        table.publish();
     }
 }

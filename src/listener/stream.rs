@@ -12,6 +12,12 @@ use tokio_rustls::server::TlsStream;
 use super::connections::Slot;
 use super::{BROKEN, Fault, OnFault, TIMEOUT};
 
+/// The longest head, in bytes. Buildkite's has less than one KB, and proxies add little; the HTTP server alone would
+/// hold 128 KB for each connection of whoever sends that much.
+const LONGEST_HEAD: usize = 16 << 10;
+/// What the HTTP server gets to read before it has to look at it, in bytes: its buffer never grows much beyond.
+const PORTION: usize = 8 << 10;
+
 /// The transport, and the answers that the HTTP server makes by itself before there is a request: those are bare, and
 /// become errors in JSON on their way out.
 pub(super) struct Stream {
@@ -19,6 +25,10 @@ pub(super) struct Stream {
     slot: Slot,
     on_fault: OnFault,
     answer: Option<(Vec<u8>, usize)>,
+    /// Bytes read before there was a head.
+    before_head: usize,
+    /// Bytes read since the HTTP server last looked at them.
+    portion: usize,
 }
 
 /// What carries the bytes.
@@ -29,7 +39,7 @@ pub(super) enum Transport {
 
 impl Stream {
     pub(super) fn new(transport: Transport, slot: Slot, on_fault: &OnFault) -> Self {
-        Self { transport, slot, on_fault: Arc::clone(on_fault), answer: None }
+        Self { transport, slot, on_fault: Arc::clone(on_fault), answer: None, before_head: 0, portion: 0 }
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -48,7 +58,40 @@ macro_rules! poll {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        poll!(self, poll_read(cx, buffer))
+        if self.portion >= PORTION {
+            self.portion = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.before_head >= LONGEST_HEAD && !self.slot.has_head() {
+            return self.refuse_head(cx).map(Ok);
+        }
+        let before = buffer.filled().len();
+        ready!(poll!(self, poll_read(cx, buffer)))?;
+        let read = buffer.filled().len() - before;
+        self.portion += read;
+        self.before_head += read;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream {
+    /// Answers in place of the HTTP server, which then sees a connection that ended.
+    fn refuse_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.answer.is_none() {
+            (self.on_fault)(Fault::MalformedHead);
+            let status = b"HTTP/1.1 431 Request Header Fields Too Large";
+            self.answer = Some((answer(status, Fault::MalformedHead), 0));
+        }
+        // Nothing was written before: there is room, or there is nobody to read it.
+        if let Some((answer, written)) = &mut self.answer
+            && *written == 0
+        {
+            let bytes = std::mem::take(answer);
+            let _ = poll!(self, poll_write(cx, &bytes));
+            let _ = poll!(self, poll_flush(cx));
+        }
+        Poll::Ready(())
     }
 }
 

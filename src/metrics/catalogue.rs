@@ -220,6 +220,8 @@ pub struct Catalogue {
     families: Vec<Configured>,
     /// Labels that every family gets: name and value.
     pub constant: Vec<(Arc<str>, Arc<str>)>,
+    /// How many builds of each pipeline have series of their own.
+    pub recent_builds: usize,
 }
 
 impl Catalogue {
@@ -260,11 +262,13 @@ impl Catalogue {
                 ));
             }
         }
+        too_small(&configured, &labels.limits, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
         let constant = labels.constant.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-        Ok(Self { families: configured, constant: constant.collect() })
+        let recent_builds = labels.recent_builds.per_pipeline;
+        Ok(Self { families: configured, constant: constant.collect(), recent_builds })
     }
 
     /// A family as configured.
@@ -325,11 +329,10 @@ fn configure(
             }
         }
     }
-    if family.about == About::Now && !settings.drop_labels.is_empty() {
+    if matches!(family.about, About::Now | About::OneBuild) && !settings.drop_labels.is_empty() {
         problems.push(Problem::new(
             key("drop_labels".to_owned()),
-            "the labels of this family are fixed: it shows what is now, entry by entry; set enabled: false to drop it \
-             whole",
+            "the labels of this family are fixed: it shows entry by entry; set enabled: false to drop it whole",
         ));
     }
     for (index, name) in settings.labels.iter().enumerate() {
@@ -363,6 +366,31 @@ fn configure(
     };
     let enabled = settings.enabled && (family.about != About::OneBuild || recent_builds);
     Configured { family, enabled, labels: labels.into(), buckets }
+}
+
+/// Every family must have room for the one series in which everything is over: what is counted is counted somewhere.
+fn too_small(families: &[Configured], limits: &config::Limits, problems: &mut Vec<Problem>) {
+    let enabled = || families.iter().filter(|configured| configured.enabled);
+    let all: usize = enabled().map(Configured::samples_per_series).sum();
+    if limits.samples < all {
+        let message = format!(
+            "must be at least {all}, one series of each family as configured, is {}; switch families off or use fewer \
+             buckets",
+            limits.samples
+        );
+        problems.push(Problem::new("labels.limits.samples", message));
+    }
+    if let Some(largest) = enabled().max_by_key(|configured| configured.samples_per_series())
+        && limits.samples_per_family < largest.samples_per_series()
+    {
+        let message = format!(
+            "must be at least {}, one series of {}, is {}",
+            largest.samples_per_series(),
+            largest.family.name,
+            limits.samples_per_family
+        );
+        problems.push(Problem::new("labels.limits.samples_per_family", message));
+    }
 }
 
 /// The candidate that looks most like `name`.

@@ -32,6 +32,8 @@ pub struct Context<'a> {
     pub event: &'a Event,
     /// The value of `state`, where it is not the body's own word.
     pub state: Option<&'a str>,
+    /// The value of `soft_failed`, where it is not the body's own.
+    pub soft_failed: Option<bool>,
 }
 
 impl Labeler {
@@ -68,6 +70,10 @@ impl Labeler {
                 (None, None, Some(build)) => (&*build.state).into(),
                 (None, None, None) => "".into(),
             },
+            Source::SoftFailed => {
+                let soft_failed = context.soft_failed.or(job.map(|job| job.soft_failed));
+                soft_failed.map_or("", |soft| if soft { "true" } else { "false" }).into()
+            }
             source => match (self.of_job(source, job), build) {
                 (Some(value), _) => value,
                 (None, Some(build)) => self.of_build(source, build),
@@ -81,7 +87,6 @@ impl Labeler {
         Some(match source {
             Source::Cluster => self.cluster(job.cluster_id.as_deref()).into(),
             Source::JobType => job.kind.as_str().into(),
-            Source::SoftFailed => if job.soft_failed { "true" } else { "false" }.into(),
             Source::ExitStatus => job.exit_status.map_or("".into(), |status| status.to_string().into()),
             Source::SignalReason => job.signal_reason.as_deref().unwrap_or_default().into(),
             Source::RetryType => job.retry.as_ref().map_or("", |retry| retry.as_str()).into(),

@@ -2,13 +2,14 @@
 //!
 //! **Zero-hold.** Prometheus sees an increase only between two samples of a series, so a series that begins at 1 has no
 //! first increase. A new counter or histogram is therefore shown as zeros until it has been shown so for
-//! `push.zero_hold`, and only then as it is. That the hold is over is committed before the value is shown: a restart in
-//! between must never show zeros again after a value.
+//! `push.zero_hold` without interruption, and only then as it is. That the hold is over is committed before the value is
+//! shown: a restart in between must never show zeros again after a value.
 
 pub mod catalogue;
 pub mod encoding;
 pub mod labels;
 pub mod own;
+mod recent;
 pub mod series;
 pub mod snapshot;
 pub mod source;
@@ -32,6 +33,9 @@ pub trait Exposition: Send + Sync + 'static {
 
     /// Says that the gateway accepted that snapshot (200 or 202), or that a scrape was served with it.
     fn exposed(&self, snapshot: &Self::Snapshot);
+
+    /// Says that the gateway was away: what it accepted before may be gone from it, or could not be scraped.
+    fn interrupted(&self) {}
 }
 
 /// One consistent copy of all totals.

@@ -1,9 +1,11 @@
 //! What kitepush says about itself: the `kitepush_*` families. They start at zero with the process.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    proto::MetricFamily,
+    proto::{MetricFamily, MetricType},
 };
 
 use crate::event::EventName;
@@ -75,11 +77,55 @@ words! {
     }
 }
 
+/// What a family of [`Own`] is, whether it has series yet or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Prometheus' word for its type.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// What it says.
+    pub help: String,
+}
+
+/// A registry that also knows what was registered: it shows no family that has no series yet.
+#[derive(Default)]
+struct Families {
+    registry: Registry,
+    described: Mutex<Vec<Described>>,
+}
+
+impl Families {
+    fn add(&self, family: impl Collector + 'static) -> prometheus::Result<()> {
+        let kinds: Vec<_> =
+            family.collect().iter().map(|family| (family.name().to_owned(), family.get_field_type())).collect();
+        let described: Vec<_> = family
+            .desc()
+            .into_iter()
+            .map(|desc| Described {
+                name: desc.fq_name.clone(),
+                kind: kinds.iter().find(|(name, _)| *name == desc.fq_name).map_or("gauge", |(_, kind)| match kind {
+                    MetricType::COUNTER => "counter",
+                    MetricType::HISTOGRAM => "histogram",
+                    _ => "gauge",
+                }),
+                labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+            })
+            .collect();
+        self.registry.register(Box::new(family))?;
+        self.described.lock().unwrap_or_else(PoisonError::into_inner).extend(described);
+        Ok(())
+    }
+}
+
 /// The `kitepush_*` families, shared by everybody as an `Arc<Own>`.
 ///
 /// Counters whose labels are known beforehand exist from the start, so that their first increment is seen.
 pub struct Own {
-    registry: Registry,
+    families: Families,
     webhooks: Vec<IntCounter>,
     rejections: Vec<IntCounter>,
     pushes: Vec<IntCounter>,
@@ -125,27 +171,27 @@ impl Own {
     /// All families, at zero.
     #[expect(clippy::expect_used, reason = "names and labels are literals; a test makes one")]
     pub fn new(version: &str, revision: &str) -> Self {
-        let registry = Registry::new();
+        let families = Families::default();
         let made = |result: prometheus::Result<IntCounterVec>| result.expect("literal names are valid");
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let vec = made(IntCounterVec::new(Opts::new(name, help), labels));
-            register(&registry, &vec);
+            register(&families, &vec);
             vec
         };
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help).expect("literal names are valid");
-            register(&registry, &gauge);
+            register(&families, &gauge);
             gauge
         };
         let seconds = |name: &str, help: &str| {
             let gauge = Gauge::new(name, help).expect("literal names are valid");
-            register(&registry, &gauge);
+            register(&families, &gauge);
             gauge
         };
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             let histogram = Histogram::with_opts(opts).expect("literal names are valid");
-            register(&registry, &histogram);
+            register(&families, &histogram);
             histogram
         };
 
@@ -161,18 +207,16 @@ impl Own {
             &["version", "revision"],
         )
         .expect("literal names are valid");
-        register(&registry, &build_info);
+        register(&families, &build_info);
         build_info.with_label_values(&[version, revision]).set(1.0);
-        registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
-            .expect("registered once");
+        families.add(prometheus::process_collector::ProcessCollector::for_self()).expect("registered once");
 
         let in_flight = IntGaugeVec::new(
             Opts::new("kitepush_in_flight", "Builds and jobs that have begun and not ended, by kind."),
             &["kind"],
         )
         .expect("literal names are valid");
-        register(&registry, &in_flight);
+        register(&families, &in_flight);
         let own = Self {
             webhooks: EventName::ALL
                 .iter()
@@ -236,7 +280,7 @@ impl Own {
                 "kitepush_last_event_timestamp_seconds",
                 "When the last authentic event arrived, since the Unix epoch.",
             ),
-            registry,
+            families,
         };
         for outcome in ["ok", "failed"] {
             own.commits.with_label_values(&[outcome]);
@@ -265,16 +309,23 @@ impl Own {
     ///
     /// When a family of that name is there already.
     pub fn register(&self, family: impl Collector + 'static) -> prometheus::Result<()> {
-        self.registry.register(Box::new(family))
+        self.families.add(family)
+    }
+
+    /// What every registered family is, sorted by name.
+    pub fn described(&self) -> Vec<Described> {
+        let mut described = self.families.described.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        described.sort_by(|a, b| a.name.cmp(&b.name));
+        described
     }
 
     /// The families as they stand, `process_*` included, sorted by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
-        self.registry.gather()
+        self.families.registry.gather()
     }
 }
 
 #[expect(clippy::expect_used, reason = "names are literals; a test makes one")]
-fn register(registry: &Registry, family: &(impl Collector + Clone + 'static)) {
-    registry.register(Box::new(family.clone())).expect("each name stands once");
+fn register(families: &Families, family: &(impl Collector + Clone + 'static)) {
+    families.add(family.clone()).expect("each name stands once");
 }

@@ -79,6 +79,7 @@ impl Copy {
                 }
                 Value::Histogram(histogram) => metric.set_histogram(proto_histogram(histogram)),
                 Value::Gauge(value) => metric.set_gauge(gauge(*value)),
+                Value::Dated { millis, .. } => metric.set_gauge(gauge(*millis as f64 / 1000.0)),
                 Value::Time(time) => metric.set_gauge(gauge(time.map_or(0.0, |time| time.as_seconds()))),
             }
             metric

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::catalogue::{About, Family, Kind, nearest};
+use super::catalogue::{About, Family, nearest};
 use crate::event::ExtraSource;
 
 /// A label of a family.
@@ -67,32 +67,83 @@ pub enum Source {
     Extra(ExtraSource),
 }
 
-/// The names that a configuration may use for a source, the one that we print first. The `BUILDKITE_*` names are those
-/// of the variables that people know from their pipelines (Buildkite docs, `pipelines/environment_variables`).
-pub const NAMES: &[(&str, &[&str], Source)] = &[
-    ("organization", &["BUILDKITE_ORGANIZATION_SLUG"], Source::Organization),
-    ("pipeline", &["BUILDKITE_PIPELINE_SLUG"], Source::Pipeline),
-    ("branch", &["BUILDKITE_BRANCH"], Source::Branch),
-    ("source", &["BUILDKITE_SOURCE"], Source::BuildSource),
-    ("state", &[], Source::State),
-    ("queue", &["BUILDKITE_AGENT_META_DATA_QUEUE"], Source::Queue),
-    ("buildkite_cluster", &["BUILDKITE_CLUSTER_ID"], Source::Cluster),
-    ("type", &[], Source::JobType),
-    ("soft_failed", &[], Source::SoftFailed),
-    ("exit_status", &["BUILDKITE_COMMAND_EXIT_STATUS"], Source::ExitStatus),
-    ("signal_reason", &[], Source::SignalReason),
-    ("retry_type", &["BUILDKITE_RETRY_TYPE"], Source::RetryType),
-    ("event", &[], Source::AgentEvent),
-    ("default_branch", &["BUILDKITE_PIPELINE_DEFAULT_BRANCH"], Source::DefaultBranch),
-    ("step_key", &["BUILDKITE_STEP_KEY"], Source::StepKey),
-    ("creator", &["BUILDKITE_BUILD_CREATOR", "BUILDKITE_BUILD_AUTHOR"], Source::Creator),
-    ("commit", &["BUILDKITE_COMMIT"], Source::Commit),
-    ("build_id", &["BUILDKITE_BUILD_ID"], Source::BuildId),
-    ("number", &["BUILDKITE_BUILD_NUMBER"], Source::BuildNumber),
-];
+/// A source as a configuration may name it.
+#[derive(Debug)]
+pub struct Known {
+    /// Its own name, and that of the label.
+    pub name: &'static str,
+    /// The variables that people know from their pipelines (Buildkite docs, `pipelines/environment_variables`).
+    pub aliases: &'static [&'static str],
+    /// What its values are.
+    pub means: &'static str,
+    /// The source.
+    pub source: Source,
+}
+
+macro_rules! names {
+    ($($source:ident $name:literal [$($alias:literal),*] $means:literal;)*) => {
+        /// Every source that has a fixed name.
+        pub const NAMES: &[Known] =
+            &[$(Known { name: $name, aliases: &[$($alias),*], means: $means, source: Source::$source },)*];
+    };
+}
+
+names! {
+    Organization "organization" ["BUILDKITE_ORGANIZATION_SLUG"]
+        "the organization's slug";
+    Pipeline "pipeline" ["BUILDKITE_PIPELINE_SLUG"]
+        "the pipeline's slug";
+    Branch "branch" ["BUILDKITE_BRANCH"]
+        "the class of the branch: `pull_request`, `tag`, `merge_queue`, the default branch's name, a name of `labels.branches.keep`, or `other`";
+    BuildSource "source" ["BUILDKITE_SOURCE"]
+        "what made the build: `webhook`, `api`, `ui`, `schedule`, `trigger_job`, …";
+    State "state" []
+        "Buildkite's word for the state";
+    Queue "queue" ["BUILDKITE_AGENT_META_DATA_QUEUE"]
+        "the queue's name";
+    Cluster "buildkite_cluster" ["BUILDKITE_CLUSTER_ID"]
+        "the name in `labels.clusters`, else the cluster's id, else empty";
+    JobType "type" []
+        "the job's type: `script`, `trigger`, `manual`, `waiter`";
+    SoftFailed "soft_failed" []
+        "`true` or `false`";
+    ExitStatus "exit_status" ["BUILDKITE_COMMAND_EXIT_STATUS"]
+        "the command's exit status; -1 when the agent was lost";
+    SignalReason "signal_reason" []
+        "why a signal ended the job";
+    RetryType "retry_type" ["BUILDKITE_RETRY_TYPE"]
+        "who retried: `automatic`, `manual`";
+    AgentEvent "event" []
+        "the agent's event";
+    DefaultBranch "default_branch" ["BUILDKITE_PIPELINE_DEFAULT_BRANCH"]
+        "the pipeline's default branch";
+    StepKey "step_key" ["BUILDKITE_STEP_KEY"]
+        "the step's key";
+    Creator "creator" ["BUILDKITE_BUILD_CREATOR", "BUILDKITE_BUILD_AUTHOR"]
+        "the name of who made the build";
+    Commit "commit" ["BUILDKITE_COMMIT"]
+        "the commit: only in the families of `labels.recent_builds`";
+    BuildId "build_id" ["BUILDKITE_BUILD_ID"]
+        "the build's id: only in the families of `labels.recent_builds`";
+    BuildNumber "number" ["BUILDKITE_BUILD_NUMBER"]
+        "the build's number: only in the families of `labels.recent_builds`";
+}
 
 /// Parts of variable names that look as if the value were a secret.
-const SECRET_WORDS: &[&str] = &["TOKEN", "SECRET", "KEY", "PASSWORD"];
+const SECRET_WORDS: &[&str] = &["TOKEN", "SECRET", "KEY", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL"];
+
+/// What people may know from their pipelines and what would make a series for every job, agent or build.
+const UNBOUNDED: &[&str] = &[
+    "job_id",
+    "agent_id",
+    "BUILDKITE_JOB_ID",
+    "BUILDKITE_AGENT_ID",
+    "BUILDKITE_AGENT_NAME",
+    "BUILDKITE_BUILD_URL",
+    "BUILDKITE_MESSAGE",
+    "BUILDKITE_PULL_REQUEST",
+    "BUILDKITE_TAG",
+];
 
 impl Source {
     /// From a name in a configuration.
@@ -101,8 +152,8 @@ impl Source {
     ///
     /// What is wrong with the name and what is allowed.
     pub fn parse(name: &str) -> Result<Self, String> {
-        if let Some((_, _, source)) = NAMES.iter().find(|(own, aliases, _)| *own == name || aliases.contains(&name)) {
-            return Ok(source.clone());
+        if let Some(known) = NAMES.iter().find(|known| known.name == name || known.aliases.contains(&name)) {
+            return Ok(known.source.clone());
         }
         if let Some(key) = name.strip_prefix("meta_data.") {
             if key.is_empty() {
@@ -110,9 +161,16 @@ impl Source {
             }
             return Ok(Self::Extra(ExtraSource::MetaData(key.into())));
         }
+        if UNBOUNDED.contains(&name.strip_prefix("env.").unwrap_or(name)) {
+            return Err(format!("{name} {}", unbounded("family")));
+        }
         if let Some(key) = name.strip_prefix("env.") {
             if key.is_empty() || key.contains('*') {
                 return Err("env. needs the exact name of one variable, for example env.DEPLOY_TIER".to_owned());
+            }
+            // What Buildkite sets is in the body itself, and says what the policy for labels makes of it.
+            if let Some(known) = NAMES.iter().find(|known| known.aliases.contains(&key)) {
+                return Ok(known.source.clone());
             }
             let upper = key.to_ascii_uppercase();
             if let Some(word) = SECRET_WORDS.iter().find(|word| upper.contains(*word)) {
@@ -123,11 +181,11 @@ impl Source {
             }
             return Ok(Self::Extra(ExtraSource::Env(key.into())));
         }
-        let known = NAMES.iter().flat_map(|(own, aliases, _)| std::iter::once(own).chain(aliases.iter())).copied();
-        let own: Vec<_> = NAMES.iter().map(|(own, _, _)| *own).collect();
+        let known = NAMES.iter().flat_map(|known| std::iter::once(&known.name).chain(known.aliases)).copied();
+        let own: Vec<_> = NAMES.iter().filter(|known| known.source.fits() != "none").map(|known| known.name).collect();
         Err(format!(
             "{name} is not a label source; the nearest is {}; allowed are {}, meta_data.<key>, env.<KEY> and the \
-             BUILDKITE_* names of the README",
+             BUILDKITE_* names that `kitepush metrics --sources` lists",
             nearest(name, known),
             own.join(", ")
         ))
@@ -143,35 +201,45 @@ impl Source {
         if about == About::Now || about == About::OneBuild {
             return Err("the labels of this family are fixed".to_owned());
         }
-        let (fits, needs) = match self {
-            Self::Commit | Self::BuildId | Self::BuildNumber => {
-                let kind = if family.kind == Kind::Counter { "counter" } else { "histogram" };
-                return Err(format!(
-                    "{self} would make a new series of this {kind} for every build, and Prometheus would never see any \
-                     of them grow; to query by commit or build set labels.recent_builds.per_pipeline"
-                ));
-            }
-            Self::Organization => (true, ""),
+        if self.tells_builds_apart() {
+            return Err(format!("{self} {}", unbounded(family.kind.as_str())));
+        }
+        let fits = match self.fits() {
+            "all" => true,
+            "builds, jobs" => matches!(about, About::Build | About::Job),
+            "jobs, agents" => matches!(about, About::Job | About::Agent),
+            "jobs" => about == About::Job,
+            "agents" => about == About::Agent,
+            _ => false,
+        };
+        match self {
+            _ if fits => Ok(()),
+            Self::State => Err("state is only for families of what finished, which have it".to_owned()),
+            _ => Err(format!("{self} is only for families about {}", self.fits().replace(", ", " or "))),
+        }
+    }
+
+    /// What a family must be about to get this label, in words; `none` when no configuration can add it.
+    pub const fn fits(&self) -> &'static str {
+        match self {
+            Self::Organization => "all",
             Self::Pipeline
             | Self::Branch
             | Self::BuildSource
             | Self::Creator
             | Self::DefaultBranch
-            | Self::Extra(_) => (matches!(about, About::Build | About::Job), "builds or jobs"),
-            Self::Queue => (matches!(about, About::Job | About::Agent), "jobs or agents"),
+            | Self::Extra(_) => "builds, jobs",
+            Self::Queue => "jobs, agents",
             Self::Cluster
             | Self::JobType
             | Self::SoftFailed
             | Self::ExitStatus
             | Self::SignalReason
             | Self::RetryType
-            | Self::StepKey => (about == About::Job, "jobs"),
-            Self::State => {
-                (false, "what finished: builds_finished, build_duration, jobs_finished and job_duration have it")
-            }
-            Self::AgentEvent => (about == About::Agent, "agents"),
-        };
-        if fits { Ok(()) } else { Err(format!("{self} is only for families about {needs}")) }
+            | Self::StepKey => "jobs",
+            Self::AgentEvent => "agents",
+            Self::State | Self::Commit | Self::BuildId | Self::BuildNumber => "none",
+        }
     }
 
     /// The label's name: the source's own name, with what Prometheus does not take replaced by `_`.
@@ -181,6 +249,11 @@ impl Source {
             Self::Extra(ExtraSource::Env(key)) => format!("env_{}", plain(key)),
             other => other.to_string(),
         }
+    }
+
+    /// Whether each build has a value of its own.
+    pub const fn tells_builds_apart(&self) -> bool {
+        matches!(self, Self::Commit | Self::BuildId | Self::BuildNumber)
     }
 
     /// In which order values give way when a limit is reached: the smallest first, opt-in labels before all others.
@@ -204,11 +277,18 @@ impl fmt::Display for Source {
             Self::Extra(ExtraSource::MetaData(key)) => write!(f, "meta_data.{key}"),
             Self::Extra(ExtraSource::Env(key)) => write!(f, "env.{key}"),
             other => {
-                let name = NAMES.iter().find(|(_, _, source)| source == other).map_or("", |(name, _, _)| name);
+                let name = NAMES.iter().find(|known| known.source == *other).map_or("", |known| known.name);
                 f.write_str(name)
             }
         }
     }
+}
+
+fn unbounded(kind: &str) -> String {
+    format!(
+        "would make a new series of this {kind} for nearly every build, and Prometheus would never see any of them \
+         grow; to query by commit or build set labels.recent_builds.per_pipeline"
+    )
 }
 
 fn plain(key: &str) -> String {

@@ -13,6 +13,13 @@ pub enum Value {
     Histogram(Box<Histogram>),
     /// How many now.
     Gauge(f64),
+    /// What is known of one build, and as of when by the payload: a later telling replaces it.
+    Dated {
+        /// Thousandths.
+        millis: i64,
+        /// The newest time in the body that told it.
+        as_of: Timestamp,
+    },
     /// A moment; a series without one is not shown.
     Time(Option<Timestamp>),
 }
@@ -39,7 +46,10 @@ impl Value {
                 buckets: histogram.counts.to_vec(),
                 ..count(histogram.count())
             },
-            Self::Gauge(value) => Numbers { count: (value * 1000.0) as i64, ..Numbers::default() },
+            Self::Gauge(value) => Numbers { count: (value * 1000.0).round() as i64, ..Numbers::default() },
+            Self::Dated { millis, as_of } => {
+                Numbers { count: *millis, sum_millis: as_of.as_millis(), ..Numbers::default() }
+            }
             Self::Time(time) => Numbers { count: time.map_or(0, Timestamp::as_millis), ..Numbers::default() },
         }
     }
@@ -57,6 +67,10 @@ impl Value {
                 histogram.sum_millis = unsigned(numbers.sum_millis);
             }
             Self::Gauge(value) => *value = numbers.count as f64 / 1000.0,
+            Self::Dated { millis, as_of } => {
+                *millis = numbers.count;
+                *as_of = Timestamp::from_millis(numbers.sum_millis);
+            }
             Self::Time(time) => *time = (numbers.count > 0).then(|| Timestamp::from_millis(numbers.count)),
         }
         true
@@ -76,6 +90,7 @@ impl Value {
             Self::Counter(count) => *count == 0,
             Self::Histogram(histogram) => histogram.count() == 0,
             Self::Gauge(value) => *value == 0.0,
+            Self::Dated { .. } => false,
             Self::Time(time) => time.is_none(),
         }
     }

@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
+use super::hidden::{Hidden, pair};
 use super::oauth2::TokenSource;
 use crate::config::HttpConfig;
 
@@ -69,6 +68,7 @@ pub(super) struct Credentials {
     scheme: Scheme,
     headers: Vec<(HeaderName, Secret)>,
     complaints: Vec<String>,
+    hidden: Hidden,
 }
 
 enum Scheme {
@@ -104,6 +104,7 @@ impl Credentials {
         } else {
             Scheme::None
         };
+        let hidden = Hidden::new(http.proxy_url.as_ref().map(|proxy| proxy.expose()));
         let mut headers = Vec::new();
         for (name, header) in &http.headers {
             let name = HeaderName::try_from(name)
@@ -113,7 +114,7 @@ impl Credentials {
             let files = header.files.iter();
             headers.extend(files.map(|path| (name.clone(), Secret::File { path: path.clone(), last: None })));
         }
-        Ok(Self { scheme, headers, complaints: Vec::new() })
+        Ok(Self { scheme, headers, complaints: Vec::new(), hidden })
     }
 
     /// The headers for the next request, and whether they carry a token that was fetched earlier.
@@ -123,28 +124,36 @@ impl Credentials {
     /// When a file was never readable or a token cannot be had.
     pub(super) async fn headers(&mut self) -> Result<(HeaderMap, Age), Failure> {
         self.complaints.clear();
+        self.hidden.begin();
         let mut headers = HeaderMap::new();
         for (name, secret) in &mut self.headers {
-            headers.append(name.clone(), sensitive(secret.read(&mut self.complaints)?.expose_secret(), name.as_str())?);
+            let value = secret.read(&mut self.complaints)?.expose_secret();
+            self.hidden.add(value);
+            headers.append(name.clone(), sensitive(value, name.as_str())?);
         }
         let mut age = Age::Fresh;
         let authorization = match &mut self.scheme {
             Scheme::None => return Ok((headers, age)),
             Scheme::Basic { username, password } => {
                 let username = username.read(&mut self.complaints)?.expose_secret();
-                let pair = match password {
-                    Some(password) => format!("{username}:{}", password.read(&mut self.complaints)?.expose_secret()),
-                    None => format!("{username}:"),
+                let password = match password {
+                    Some(password) => password.read(&mut self.complaints)?.expose_secret(),
+                    None => "",
                 };
-                Zeroizing::new(format!("Basic {}", STANDARD.encode(Zeroizing::new(pair).as_bytes())))
+                let pair = pair(username, password);
+                self.hidden.add(password);
+                self.hidden.add(&pair);
+                Zeroizing::new(format!("Basic {}", *pair))
             }
             Scheme::Other { scheme, credentials } => {
                 let credentials = credentials.read(&mut self.complaints)?.expose_secret();
+                self.hidden.add(credentials);
                 Zeroizing::new(format!("{scheme} {credentials}"))
             }
             Scheme::OAuth2(source) => {
                 let (token, token_age) = source.token(&mut self.complaints).await?;
                 age = token_age;
+                self.hidden.add(token.expose_secret());
                 Zeroizing::new(format!("Bearer {}", token.expose_secret()))
             }
         };
@@ -157,6 +166,11 @@ impl Credentials {
         if let Scheme::OAuth2(source) = &mut self.scheme {
             source.forget();
         }
+    }
+
+    /// What the other side said, without the secrets that it was sent.
+    pub(super) fn hide(&self, text: &str) -> String {
+        self.hidden.hide(text)
     }
 
     /// What cannot be read although it once could.

@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod failure;
 mod groups;
+mod hidden;
 mod oauth2;
 mod run;
 mod schedule;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{StatusCode, Url};
 use secrecy::zeroize::Zeroizing;
@@ -16,6 +14,7 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 use super::client::Connection;
 use super::credentials::{Age, Secret};
 use super::failure::{Failure, words_of};
+use super::hidden::{Hidden, pair};
 use crate::config::OAuth2;
 
 /// More than any token endpoint answers.
@@ -35,6 +34,7 @@ pub(super) struct TokenSource {
     connection: Connection,
     place: Place,
     current: Option<Token>,
+    hidden: Hidden,
 }
 
 /// Where the endpoint wants the client's credentials. The RFC demands the header of every server; some know only the
@@ -75,6 +75,7 @@ impl TokenSource {
             client_id: config.client_id.clone(),
             client_secret: Secret::new(config.client_secret.as_ref(), config.client_secret_file.as_deref())
                 .ok_or_else(|| missing("client_secret"))?,
+            hidden: Hidden::new(proxy.as_ref()),
             scopes: config.scopes.join(" "),
             endpoint_params: config.endpoint_params.clone(),
             connection: Connection::new(&url, config.tls_config.clone(), proxy, timeout, "push.http.oauth2"),
@@ -139,6 +140,11 @@ impl TokenSource {
 
     async fn ask(&mut self, secret: &SecretString, place: Place) -> Result<Token, Refusal> {
         let client = self.connection.client()?;
+        let escaped = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
+        let (id, encoded) = (escaped(&self.client_id), escaped(secret.expose_secret()));
+        let pair = pair(&id, &encoded);
+        self.hidden.begin();
+        [secret.expose_secret(), &encoded, &pair].into_iter().for_each(|secret| self.hidden.add(secret));
         let mut form = vec![("grant_type", "client_credentials")];
         if !self.scopes.is_empty() {
             form.push(("scope", &self.scopes));
@@ -150,12 +156,7 @@ impl TokenSource {
             .header(ACCEPT, "application/json");
         match place {
             Place::Header => {
-                let pair = Zeroizing::new(format!(
-                    "{}:{}",
-                    byte_serialize(self.client_id.as_bytes()).collect::<String>(),
-                    byte_serialize(secret.expose_secret().as_bytes()).collect::<String>(),
-                ));
-                let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+                let value = Zeroizing::new(format!("Basic {}", *pair));
                 if let Ok(mut value) = HeaderValue::try_from(value.as_str()) {
                     value.set_sensitive(true);
                     request = request.header(AUTHORIZATION, value);
@@ -179,7 +180,7 @@ impl TokenSource {
                 return Err(Failure::Misconfigured(format!("{peer} answers more than {ANSWER_BYTES} bytes")).into());
             }
         }
-        token_of(status, &body, secret, asked)
+        token_of(status, &body, &self.hidden, asked)
     }
 }
 
@@ -195,13 +196,13 @@ impl From<Failure> for Refusal {
     }
 }
 
-fn token_of(status: StatusCode, body: &[u8], secret: &SecretString, asked: Instant) -> Result<Token, Refusal> {
-    // Nothing of a body is shown but the two members that are made to be shown, and never our own secret.
+fn token_of(status: StatusCode, body: &[u8], hidden: &Hidden, asked: Instant) -> Result<Token, Refusal> {
+    // Nothing of a body is shown but the two members that are made to be shown, and never what we sent.
     let answer = serde_json::from_slice::<Answer>(body).ok();
     if !status.is_success() {
         let said = answer.map_or_else(String::new, |answer| {
             let parts: Vec<_> = answer.error.into_iter().chain(answer.error_description).collect();
-            format!(": {}", words_of(parts.join(": ").replace(secret.expose_secret(), "…").as_bytes()))
+            format!(": {}", words_of(hidden.hide(&parts.join(": ")).as_bytes()))
         });
         let message = format!("the token endpoint answered {}{said}; look at push.http.oauth2", status.as_u16());
         return Err(match status {

@@ -294,6 +294,10 @@ impl<E: Exposition, T: Target> Run<E, T> {
             }
             Err(failure) => {
                 self.own.push(failure.outcome());
+                if failure.is_passing() {
+                    let exposition = self.exposition.clone();
+                    let _ = spawn_blocking(move || exposition.interrupted()).await;
+                }
                 self.failing(failure);
             }
         }

@@ -141,7 +141,7 @@ impl Gateway {
             | StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED) => return Ok(Found::NoApi(status.as_u16())),
-            _ => return Err(refusal(response).await),
+            _ => return Err(refusal(response, &self.credentials).await),
         }
         let (chunks, waiting) = mpsc::channel(CHUNKS);
         let (job, instance) = (self.job.clone(), self.instance.clone());
@@ -167,7 +167,8 @@ impl Gateway {
         let parsed =
             parser.await.map_err(|error| Failure::Misconfigured(format!("cannot read the groups: {error}")))?;
         let group = parsed.map_err(|error| {
-            Failure::Misconfigured(words_of(format!("{}/api/v1/metrics is {error}", self.peer).as_bytes()))
+            let what = self.credentials.hide(&error.to_string());
+            Failure::Misconfigured(words_of(format!("{}/api/v1/metrics is {what}", self.peer).as_bytes()))
         })?;
         Ok(group.map_or(Found::Nothing, Found::Group))
     }
@@ -205,7 +206,7 @@ impl Target for Gateway {
             match response.status() {
                 StatusCode::OK => Ok(Accepted::Stored),
                 StatusCode::ACCEPTED => Ok(Accepted::Queued),
-                _ => Err(refusal(response).await),
+                _ => Err(refusal(response, &self.credentials).await),
             }
         })
         .await
@@ -250,7 +251,7 @@ fn grouping(value: &str) -> String {
     if value.is_empty() { "=".to_owned() } else { URL_SAFE_NO_PAD.encode(value) }
 }
 
-async fn refusal(mut response: Response) -> Failure {
+async fn refusal(mut response: Response, credentials: &Credentials) -> Failure {
     let mut words = Vec::new();
     // A body that breaks off has said enough.
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -259,8 +260,9 @@ async fn refusal(mut response: Response) -> Failure {
             break;
         }
     }
-    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-    Failure::of_status(response.status(), &words_of(&words), location)
+    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(|to| credentials.hide(to));
+    let words = credentials.hide(&String::from_utf8_lossy(&words));
+    Failure::of_status(response.status(), &words_of(words.as_bytes()), location.as_deref())
 }
 
 /// The chunks of a body as a reader, for a parser on a thread that may block.

@@ -56,18 +56,20 @@ pub struct Webhook {
 /// Answers any request to the webhook listener.
 pub async fn answer(webhook: Data<Webhook>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let slot = request.conn_data::<Slot>();
-    if let Some(slot) = slot {
-        slot.head_arrived();
+    if let Some(slot) = slot
+        && !slot.head_arrived()
+    {
+        return webhook.refuse(&Refusal::Broken, &request);
     }
-    let answer = match webhook.take(&request, payload, slot).await {
+    match webhook.take(&request, payload, slot).await {
         Ok(answer) => answer,
-        Err(refusal) => webhook.refuse(&refusal, &request),
-    };
-    // Whatever of the body is unread is not worth more than a moment.
-    if let Some(slot) = slot {
-        slot.answered();
+        Err(refusal) => {
+            if let Some(slot) = slot {
+                slot.refused();
+            }
+            webhook.refuse(&refusal, &request)
+        }
     }
-    answer
 }
 
 impl Webhook {

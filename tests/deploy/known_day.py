@@ -6,7 +6,6 @@ import base64
 import datetime
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -353,7 +352,7 @@ def main():
 
         events = day()
         bad = []
-        # Disorder: the end of every fifth event's neighbour comes first; then duplicates, forgeries and what nobody knows.
+        # Disorder: every fifth event comes after its successor; then duplicates, forgeries and what nobody knows.
         order = list(range(len(events)))
         for index in range(0, len(order) - 1, 5):
             order[index], order[index + 1] = order[index + 1], order[index]

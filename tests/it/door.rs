@@ -158,7 +158,7 @@ fn slow_heads_and_slow_bodies_get_408_and_a_closed_connection() {
         socket.write_all(&whole[..sent]).unwrap();
         let answer = answer(&mut socket);
         assert_eq!((answer.status, answer.code().as_str()), (408, "timeout"), "after {sent} bytes");
-        assert!(start.elapsed() < Duration::from_millis(2500), "{:?} after {sent} bytes", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(4000), "{:?} after {sent} bytes", start.elapsed());
     }
     assert_eq!(service.rejections("timeout"), 5.0);
 
@@ -284,7 +284,7 @@ fn long_bodies_that_stall_leave_room_for_short_ones() {
     config.server.read_timeout = Duration::from_secs(30);
     config.server.shutdown_timeout = Duration::from_secs(1);
     let service = Service::start(config);
-    let long = vec![b' '; 200 << 10];
+    let long = vec![b' '; 990 << 10];
     let stalled: Vec<_> = (0..60)
         .map(|_| {
             let mut socket = connect(service.webhook);

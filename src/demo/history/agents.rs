@@ -45,15 +45,17 @@ pub(super) fn registration_blocked(day: &mut Day, at: i64) {
     let event = "cluster_token.registration_blocked";
     let id = uuid(&mut day.rng);
     let address = format!("198.51.100.{}", day.rng.random_range(1..255));
+    let cluster = day.organization.clusters.first().map(|cluster| cluster.id.clone()).unwrap_or_default();
     let token = ClusterToken {
         id: &id,
         description: "Linux pool",
         allowed_ip_addresses: "192.0.2.0/24",
+        url: &format!("https://api.buildkite.com/v2/organizations/{SLUG}/clusters/{cluster}/tokens/{id}"),
         created_at: Stamp(Timestamp::from_millis(1_771_320_670_220), Clock::Millis),
     };
     let body = Body::new(event).part("blocked_ip", &address).part("cluster_token", &token).end();
-    // Nothing in the documented body names the organization.
-    let series = Series::new("buildkite_agents_registrations_blocked_total", &[]);
+    // Only the API URLs of the token name the organization.
+    let series = Series::new("buildkite_agents_registrations_blocked_total", &[("organization", SLUG)]);
     let effects = vec![Effect { once: body.clone(), series, value: Value::One, needs_history_since: None }];
     day.deliveries.push(Delivery { event, at: Timestamp::from_millis(at), subject: id, body, effects });
 }

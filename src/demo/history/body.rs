@@ -284,6 +284,7 @@ pub(super) struct ClusterToken<'a> {
     pub(super) id: &'a str,
     pub(super) description: &'a str,
     pub(super) allowed_ip_addresses: &'a str,
+    pub(super) url: &'a str,
     pub(super) created_at: Stamp,
 }
 

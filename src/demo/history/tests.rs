@@ -56,8 +56,7 @@ fn every_body_is_an_event_to_the_parser() {
     for delivery in &day(4).deliveries {
         let event = payload::parse(delivery.body.as_bytes(), &payload::Extract::default()).unwrap();
         assert_eq!(event.name.as_str(), delivery.event);
-        let named = if delivery.event.starts_with("cluster_token.") { "" } else { "tidewater" };
-        assert_eq!(&*event.organization, named, "{}", delivery.event);
+        assert_eq!(&*event.organization, "tidewater", "{}", delivery.event);
     }
 }
 

@@ -4,10 +4,11 @@ use super::super::entity::{Entity, EntityKind};
 use super::super::fact::{Fact, Rules};
 use super::super::in_flight::{InFlight, Phase};
 use super::super::records::BuildEnd;
-use super::{Book, Delta, Effect, Value, newest};
+use super::{Book, Delta, Effect, Value, WORD_BYTES, newest};
 use crate::event::{Build, Event, EventName, Timestamp};
 use crate::metrics::catalogue::FamilyId;
 use crate::metrics::own::Outcome;
+use crate::metrics::series::cut;
 
 /// Build states that are known and not an end (Buildkite docs, `pipelines/configure/build_states`): a `build.finished`
 /// that carries one is stale. A word that we do not know is taken as an end.
@@ -106,7 +107,8 @@ impl Book {
             delta.outcome = Some(if stale { Outcome::Stale } else { Outcome::Accepted });
         }
         if !untimed.is_empty() {
-            self.note(entity, untimed, None, None, now);
+            let at = build.scheduled_at.filter(|_| untimed.contains(Rules::SCHEDULED));
+            self.note(entity, untimed, at, None, now);
         }
         if !by_start.is_empty() {
             self.note(entity, by_start, build.started_at, None, now);
@@ -228,7 +230,7 @@ fn end_of(build: &Build, now: Timestamp) -> End<'_> {
         "canceled" => ("canceled", BuildEnd::Terminal),
         _ if build.blocked => ("blocked", BuildEnd::Blocked),
         state if NOT_TERMINAL.contains(&state) => ("unknown", BuildEnd::Stale),
-        state => (state, BuildEnd::Terminal),
+        state => (cut(state, WORD_BYTES), BuildEnd::Terminal),
     };
     let newest = newest_of(build).unwrap_or(now);
     let at = if kind == BuildEnd::Stale { newest } else { build.finished_at.unwrap_or(newest) };

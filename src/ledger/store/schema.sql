@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS meta (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Totals for people: histograms as count and mean.
+-- Totals for people: counters, and histograms as count and mean.
 CREATE VIEW IF NOT EXISTS totals AS
 SELECT family,
        json_extract(labels, '$.organization') AS organization,
@@ -54,4 +54,5 @@ SELECT family,
        json_remove(labels, '$.organization', '$.pipeline') AS labels,
        count,
        CASE WHEN buckets = '' OR count = 0 THEN NULL ELSE round(sum_millis / 1000.0 / count, 3) END AS mean_seconds
-FROM series;
+FROM series
+WHERE family LIKE '%\_total' ESCAPE '\' OR buckets <> '';

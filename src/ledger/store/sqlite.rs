@@ -51,24 +51,30 @@ impl Sqlite {
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Opened), StoreError> {
         let lock = Lock::take(path)?;
         let mut store = Self { path: path.to_owned(), connection: None, pruned_to: 0, _lock: lock };
-        let mut set_aside = None;
-        if let Err(error) = store.reopen() {
-            if !matches!(error, StoreError::Damaged { .. }) {
-                return Err(error);
+        let opened = match store.reopen().and_then(|()| store.life(now)) {
+            Err(StoreError::Damaged { .. }) => store.begin_anew(now)?,
+            life => {
+                let (born_at, is_restored) = life?;
+                Opened { born_at, set_aside: None, is_restored }
             }
-            set_aside = Some(store.set_aside(now)?);
-            store.reopen()?;
-        }
-        let (born_at, is_restored) = store.life(now)?;
-        Ok((store, Opened { born_at, set_aside, is_restored }))
+        };
+        Ok((store, opened))
     }
 
-    /// Moves the file and its companions out of the way.
+    /// Sets a damaged file aside and begins a new one.
     ///
     /// # Errors
     ///
     /// When the disk refuses.
-    pub fn set_aside(&mut self, now: Timestamp) -> Result<PathBuf, StoreError> {
+    pub fn begin_anew(&mut self, now: Timestamp) -> Result<Opened, StoreError> {
+        let set_aside = Some(self.set_aside(now)?);
+        self.reopen()?;
+        let (born_at, is_restored) = self.life(now)?;
+        Ok(Opened { born_at, set_aside, is_restored })
+    }
+
+    /// Moves the file and its companions out of the way.
+    fn set_aside(&mut self, now: Timestamp) -> Result<PathBuf, StoreError> {
         self.connection = None;
         let date = jiff::Timestamp::from_millisecond(now.as_millis())
             .map_or_else(|_| "unknown".to_owned(), |now| now.strftime("%Y%m%dT%H%M%SZ").to_string());
@@ -147,6 +153,7 @@ impl Store for Sqlite {
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)?;
     let connection = Connection::open(path).map_err(|error| failed(path, &error))?;
     let fail = |error: rusqlite::Error| failed(path, &error);
     connection.busy_timeout(Duration::from_secs(2)).map_err(fail)?;
@@ -175,10 +182,22 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// A new file is for this user alone; SQLite gives its companions the same permissions.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::File::options().create_new(true).write(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Refused { path: path.to_owned(), reason: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn is_shared_memory(error: &rusqlite::Error) -> bool {
-    const SHARED_MEMORY: [i32; 5] = [
+    // Not SQLITE_IOERR_SHMSIZE: that is what a full disk says.
+    const SHARED_MEMORY: [i32; 4] = [
         rusqlite::ffi::SQLITE_IOERR_SHMOPEN,
-        rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
         rusqlite::ffi::SQLITE_IOERR_SHMLOCK,
         rusqlite::ffi::SQLITE_IOERR_SHMMAP,
         rusqlite::ffi::SQLITE_IOERR_LOCK,
@@ -188,8 +207,16 @@ fn is_shared_memory(error: &rusqlite::Error) -> bool {
 
 fn failed(path: &Path, error: &rusqlite::Error) -> StoreError {
     let (path, reason) = (path.to_owned(), error.to_string());
+    let is_nonsense = matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    );
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { path, reason },
+        _ if is_nonsense => StoreError::Damaged { path, reason },
         _ => StoreError::Refused { path, reason },
     }
 }

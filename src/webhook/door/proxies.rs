@@ -1,6 +1,6 @@
 //! Who really sent it, when proxies stand in between.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -8,7 +8,8 @@ use ipnet::IpNet;
 /// (else of `Forwarded`, RFC 7239) that is not a trusted proxy itself. Everything left of it is the client's own say.
 ///
 /// Header lines come in their order. When both headers are there and tell different stories, one of them was passed
-/// through from the client, and nobody knows which: then the proxy's own address is all that is known.
+/// through from the client, and nobody knows which: then it is nobody's address, `0.0.0.0`. The proxy's own would let
+/// anybody who adds a header pass for it, which `server.allowed_sources` may name.
 pub fn client_address<'h>(
     peer: IpAddr,
     forwarded_for: impl Iterator<Item = &'h [u8]>,
@@ -25,7 +26,7 @@ pub fn client_address<'h>(
         (client, _) if standard.is_empty() => client,
         (_, client) if legacy.is_empty() => client,
         (one, other) if one == other => one,
-        _ => peer,
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }
 
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn two_headers_that_disagree_are_not_believed() {
         assert_eq!(client("10.0.0.1", &["198.51.100.7"], &["for=198.51.100.7"]), "198.51.100.7");
-        assert_eq!(client("10.0.0.1", &["198.51.100.7"], &["for=203.0.113.9"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7"], &["for=203.0.113.9"]), "0.0.0.0");
     }
 
     proptest! {

@@ -59,8 +59,7 @@ impl Counting {
         let (mut store, opened) = Sqlite::open(&path, now).unwrap();
         self.book.born(opened.born_at);
         store.load(&[], &mut self).unwrap();
-        self.table.saved();
-        self.table.publish();
+        self.table.loaded();
         self.file = Some((path, store));
         self
     }

@@ -1,0 +1,103 @@
+//! Whether the time of a verification tells where a signature differs from the right one, by the method of dudect
+//! (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?", 2017): two classes of inputs, measured in random
+//! order, compared by Welch's t-test. |t| below 4.5 is no evidence of a difference; a comparison that stops at the first
+//! different byte is measured too, to show that the method sees one.
+//!
+//! `cargo bench --bench timing`; TIMING_SAMPLES (1,000,000) sets how many measurements each comparison gets.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kitepush::webhook::signature::{Key, Signature, sign, verify, verify_token};
+
+/// dudect's own threshold.
+const THRESHOLD: f64 = 4.5;
+const BODY: &[u8] = include_bytes!("../webhook-fixtures/ping.json");
+const SECRET: &[u8] = b"29b1ff5779c76bd48ba6705eb99ff970";
+const SIGNED_AT: i64 = 1_642_080_837;
+
+fn main() -> ExitCode {
+    // cargo test runs benches too, with this argument, and only wants to see them start.
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let wanted = std::env::var("TIMING_SAMPLES").ok().and_then(|samples| samples.parse().ok());
+    let samples = wanted.unwrap_or(if is_test { 1_000 } else { 1_000_000 });
+
+    let key = Key::new(SECRET);
+    let header = sign(SECRET, SIGNED_AT, BODY);
+    let wrong_at = |place: usize| {
+        let at = header.len() - 64 + place;
+        let digit = if &header[at..=at] == "0" { "1" } else { "0" };
+        format!("{}{digit}{}", &header[..at], &header[at + 1..])
+    };
+    let [first, middle, last] = [0, 31, 63].map(wrong_at);
+    let signature = |header: &str| {
+        let signature = Signature::parse(black_box(header.as_bytes()));
+        black_box(signature.and_then(|signature| verify([&key], &signature, black_box(BODY)))).is_ok()
+    };
+    let [token_first, token_last] = [0, SECRET.len() - 1].map(|place| {
+        let mut token = SECRET.to_vec();
+        token[place] ^= 1;
+        token
+    });
+    let token = |token: &[u8]| black_box(verify_token([&key], black_box(token))).is_ok();
+    let early = |one: &[u8]| black_box(stops_early(black_box(one), black_box(SECRET)));
+
+    println!("{samples} measurements each; |t| < {THRESHOLD}: no evidence of a difference");
+    let mut leaks = 0;
+    let mut judge = |what: &str, t: f64, expected: bool| {
+        let differs = t.abs() >= THRESHOLD;
+        println!("{what:<58} t = {t:>9.2}  {}", if differs { "differs" } else { "no difference" });
+        leaks += usize::from(differs != expected && !is_test);
+    };
+    let t = |one: &str, other: &str| welch(samples, || signature(one), || signature(other));
+    judge("signature: differs in the first / the last digit", t(&first, &last), false);
+    judge("signature: differs in the first / the middle digit", t(&first, &middle), false);
+    judge("signature: differs in the last digit / is right", t(&last, &header), false);
+    let t = welch(samples, || token(&token_first), || token(&token_last));
+    judge("token: differs in the first / the last byte", t, false);
+    let t = welch(samples, || early(&token_first), || early(&token_last));
+    judge("for comparison, one that stops early: first / last byte", t, true);
+    if leaks == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What nobody should compare secrets with.
+fn stops_early(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| black_box(a) == black_box(b))
+}
+
+/// Welch's t of the times of two works, in random order. The slowest percent of all is left out: interrupts.
+fn welch(samples: usize, one: impl Fn() -> bool, other: impl Fn() -> bool) -> f64 {
+    let mut times: [Vec<f64>; 2] = [(); 2].map(|()| Vec::with_capacity(samples));
+    for _ in 0..samples {
+        let class = usize::from(rand::random::<bool>());
+        let start = Instant::now();
+        let result = if class == 0 { one() } else { other() };
+        let time = start.elapsed();
+        black_box(result);
+        times[class].push(time.as_nanos() as f64);
+    }
+    let mut all: Vec<f64> = times.concat();
+    all.sort_unstable_by(f64::total_cmp);
+    let limit = all[all.len() * 99 / 100];
+    let [a, b] = times.map(|times| moments(times.into_iter().filter(|time| *time <= limit)));
+    (a.mean - b.mean) / (a.variance / a.number + b.variance / b.number).sqrt()
+}
+
+struct Moments {
+    number: f64,
+    mean: f64,
+    variance: f64,
+}
+
+/// Welford's way: one pass, no cancellation.
+fn moments(times: impl Iterator<Item = f64>) -> Moments {
+    let (mut number, mut mean, mut squares) = (0.0, 0.0, 0.0);
+    for time in times {
+        number += 1.0;
+        let off = time - mean;
+        mean += off / number;
+        squares += off * (time - mean);
+    }
+    Moments { number, mean, variance: squares / (number - 1.0) }
+}

@@ -13,6 +13,8 @@ TOOLS := $(TARGET)/tools
 CARGO_FLAGS := --release --locked
 
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ := $(or $(shell command -v cargo-fuzz),$(abspath $(TOOLS))/bin/cargo-fuzz)
 CARGO_DENY := $(or $(shell command -v cargo-deny),$(abspath $(TOOLS))/bin/cargo-deny)
 
 .PHONY: help demo test build fmt clippy docs deny audit tests deploy-checks bench soak fuzz release clean-reports \
@@ -82,9 +84,17 @@ bench: setup-bench build ## Speed and memory: the hot path, and the server besid
 
 soak: setup-bench build ## A million names of every kind: what they cost.
 	@python3 benches/soak.py
+	@cargo test $(CARGO_FLAGS) --test it attack -- --ignored --nocapture --test-threads=1
 
-fuzz: setup-build ## Hostile bytes for each parser.
-	@fuzz/run.sh
+fuzz: setup-build $(CARGO_FUZZ) ## Hostile bytes for each parser (FUZZ_SECONDS=300 each).
+	@.ci/need g++:g++
+	@PATH="$(dir $(CARGO_FUZZ)):$$PATH" fuzz/run.sh
+
+$(abspath $(TOOLS))/bin/cargo-fuzz: | setup-build
+	@echo "== installing cargo-fuzz $(CARGO_FUZZ_VERSION)"
+	@CARGO_PROFILE_DEV_DEBUG=0 cargo install cargo-fuzz@$(CARGO_FUZZ_VERSION) --locked --debug --quiet \
+		--root $(TOOLS) --target-dir $(TOOLS)/build
+	@rm -rf $(TOOLS)/build
 
 release: setup-build ## Image, chart, SBOM and checksums, into target/dist.
 	@deploy/release/release.sh
@@ -102,7 +112,7 @@ setup-demo:
 
 setup-test: setup-build setup-demo
 	@.ci/need promtool:prometheus amtool:prometheus-alertmanager openssl:openssl python3:python3 sqlite3:sqlite3 \
-		curl:curl git:git
+		curl:curl git:git /usr/sbin/nginx:nginx-light
 
 setup-bench: setup-test
 	@.ci/need wrk:wrk

@@ -472,3 +472,6 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     };
     Some(Timestamp::from_millis(parsed.as_millisecond()))
 }
+
+#[cfg(test)]
+mod tests;

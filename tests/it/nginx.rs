@@ -21,7 +21,9 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// nginx in the foreground, as an ordinary user would run it, with `http` as its `http` block.
 fn nginx(mut http: impl FnMut(SocketAddr, &Path) -> String) -> Server {
-    Server::start("nginx", Ready::Connects, |address, directory| {
+    // Where Debian puts it, which is not in everybody's PATH.
+    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+    Server::start(program, Ready::Connects, |address, directory| {
         let root = directory.display();
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {root}/{name};\n"))

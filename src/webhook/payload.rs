@@ -21,7 +21,7 @@ use fields::{ExitStatus, Named, Presence, QueueRule, ResourceUrl, Time};
 const MAX_DEPTH: usize = 128;
 
 /// Bytes of a text that are kept: far beyond every real one, so that deliveries that wait for a slow disk stay small.
-const MAX_TEXT: usize = 4096;
+const MAX_TEXT: usize = 16_384;
 
 /// What a configuration asks for beyond the fields that every event has.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The hot path by itself, without a network: verify, parse, count; and what a push encodes.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "benches")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "benches")]
 
 mod deliveries;
 

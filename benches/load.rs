@@ -3,7 +3,7 @@
 //! `floor` is the bare actix handler that kitepush is measured beside, `requests` signs deliveries for `wrk`, and
 //! `history` fills a state file as the service would.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on stops")]
+#![expect(clippy::expect_used, reason = "a bench that cannot go on stops")]
 
 mod deliveries;
 

@@ -20,6 +20,9 @@ use fields::{ExitStatus, Named, Presence, QueueRule, ResourceUrl, Time};
 /// `serde_json`'s own limit, applied to the fields that we skip too.
 const MAX_DEPTH: usize = 128;
 
+/// Bytes of a text that are kept: far beyond every real one, so that deliveries that wait for a slow disk stay small.
+const MAX_TEXT: usize = 16_384;
+
 /// What a configuration asks for beyond the fields that every event has.
 #[derive(Clone, Debug, Default)]
 pub struct Extract {
@@ -333,13 +336,13 @@ impl Body<'_> {
                 let of_url = agent.url.and_then(|url| url.organization);
                 let agent = Agent {
                     id: id("agent.id", agent.id)?,
-                    queue: agent.queue.and_then(filled).or(agent.meta_data.0),
+                    queue: agent.queue.and_then(filled).or(agent.meta_data.0).map(short),
                     body: Sha256::digest(body).into(),
                 };
                 (None, organization.or(of_url), Subject::Agent(agent))
             }
         };
-        Ok(Event { name, organization: organization.unwrap_or_default(), occurred_at, subject })
+        Ok(Event { name, organization: short(organization.unwrap_or_default()), occurred_at, subject })
     }
 }
 
@@ -368,24 +371,24 @@ fn build_of(
     let slug = slug.and_then(filled).or(of_pipeline.pipeline).or(of_build.pipeline).ok_or_else(|| {
         PayloadError::event("pipeline.slug", "missing, and `build.url` does not name the pipeline either")
     })?;
-    let pipeline = Pipeline { slug, default_branch: default_branch.unwrap_or_default() };
+    let pipeline = Pipeline { slug: short(slug), default_branch: short(default_branch.unwrap_or_default()) };
     let Some(build) = build else {
         return Ok((Build { pipeline, extra, ..Build::default() }, organization));
     };
-    let branch = build.branch.unwrap_or_default();
+    let branch = short(build.branch.unwrap_or_default());
     let build = Build {
         id: id("build.id", build.id)?,
         number: build.number,
-        state: build.state.ok_or_else(|| PayloadError::event("build.state", "missing field `state`"))?,
+        state: build.state.map(short).ok_or_else(|| PayloadError::event("build.state", "missing field `state`"))?,
         blocked: build.blocked.unwrap_or_default(),
-        source: build.source,
-        commit: build.commit.unwrap_or_default(),
+        source: build.source.map(short),
+        commit: short(build.commit.unwrap_or_default()),
         tagged: build.tag.and_then(filled).is_some(),
         pull_request: build.pull_request.0,
         merge_queue: build.merge_queue.0 || branch.starts_with("gh-readonly-queue/"),
         branch,
         rebuilt: build.rebuilt_from.0,
-        creator: build.creator.0.or(build.author.0),
+        creator: build.creator.0.or(build.author.0).map(short),
         created_at: build.created_at.0,
         scheduled_at: build.scheduled_at.0,
         started_at: build.started_at.0,
@@ -409,20 +412,20 @@ fn job_of(job: JobBody, cluster_of_pipeline: Option<Box<str>>) -> Result<Job, Pa
             Some("trigger") => JobKind::Trigger,
             Some("manual") => JobKind::Manual,
             Some("waiter") => JobKind::Waiter,
-            Some(word) => JobKind::Other(word.into()),
+            Some(word) => JobKind::Other(short(word.into())),
         },
-        state: job.state.ok_or_else(|| PayloadError::event("job.state", "missing field `state`"))?,
-        step_key: job.step_key,
-        queue: agent_queue.or(job.agent_query_rules.0).or(meta_queue),
-        cluster_queue_id: job.cluster_queue_id,
-        cluster_id: job.cluster_id.or(cluster_of_pipeline),
+        state: job.state.map(short).ok_or_else(|| PayloadError::event("job.state", "missing field `state`"))?,
+        step_key: job.step_key.map(short),
+        queue: agent_queue.or(job.agent_query_rules.0).or(meta_queue).map(short),
+        cluster_queue_id: job.cluster_queue_id.map(short),
+        cluster_id: job.cluster_id.or(cluster_of_pipeline).map(short),
         soft_failed: job.soft_failed.unwrap_or_default(),
         exit_status: job.exit_status.0,
-        signal_reason: job.signal_reason,
+        signal_reason: job.signal_reason.map(short),
         retry: job.retry_source.map(|source| match source.retry_type.as_deref() {
             Some("automatic") => RetryType::Automatic,
             Some("manual") => RetryType::Manual,
-            word => RetryType::Other(word.unwrap_or_default().into()),
+            word => RetryType::Other(short(word.unwrap_or_default().into())),
         }),
         concurrency_wait_millis: job.concurrency_wait_time_ms.map(|millis| millis as i64),
         created_at: job.created_at.0,
@@ -439,9 +442,17 @@ fn job_of(job: JobBody, cluster_of_pipeline: Option<Box<str>>) -> Result<Job, Pa
 
 fn id(path: &str, text: Box<str>) -> Result<Id, PayloadError> {
     match filled(text) {
+        Some(text) if text.len() > MAX_TEXT => {
+            Err(PayloadError::event(path, format!("expected an id of at most {MAX_TEXT} bytes")))
+        }
         Some(text) => Ok(Id(text)),
         None => Err(PayloadError::event(path, "expected an id, found an empty string")),
     }
+}
+
+/// The text itself, or of one that no pipeline, branch or queue can have its beginning.
+fn short(text: Box<str>) -> Box<str> {
+    if text.len() <= MAX_TEXT { text } else { text[..text.floor_char_boundary(MAX_TEXT)].into() }
 }
 
 fn filled(text: Box<str>) -> Option<Box<str>> {

@@ -1,6 +1,6 @@
 //! What kitepush must show after a set of deliveries, kept by a model of its own.
 //!
-//! The simulation knows what happened, so each delivery carries its [`Effect`]s: what the counting rules say that it
+//! The simulation knows what happened, so each delivery carries its effects: what the counting rules say that it
 //! tells, each under the key that makes it count once. The truth of any selection of deliveries is the sum of their
 //! distinct effects. Nothing here is shared with the ledger: two roads to one number.
 

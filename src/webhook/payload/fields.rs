@@ -184,7 +184,7 @@ pub(super) fn extra(
                 ExtraSource::MetaData(key) => meta_data.as_ref()?.get(&**key).and_then(|raw| plain(raw)),
                 ExtraSource::Env(key) => envs.iter().flatten().find_map(|env| plain(env.get(&**key)?)),
             };
-            Some((source.clone(), value?))
+            Some((source.clone(), super::short(value?)))
         })
         .collect()
 }

@@ -5,10 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::eventually;
 use super::kitepush::deliver;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const AT_ONCE: usize = 8;
+/// Deliveries under way.
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Who is sent to, and how far it is.
 #[derive(Default)]
@@ -17,12 +19,19 @@ pub(crate) struct Sender {
     next: AtomicUsize,
     answered: AtomicUsize,
     broken: AtomicUsize,
+    /// How many may be sent; none: all.
+    allowed: Mutex<Option<usize>>,
 }
 
 impl Sender {
     /// Where to send to from now on.
     pub(crate) fn aim(&self, webhook: SocketAddr) {
         *self.target.lock().unwrap() = Some(webhook);
+    }
+
+    /// Waits before it sends more than that, so that a test that acts in between finds it at work.
+    pub(crate) fn allow(&self, deliveries: Option<usize>) {
+        *self.allowed.lock().unwrap() = deliveries;
     }
 
     /// How many were answered 200.
@@ -45,7 +54,12 @@ impl Sender {
     }
 
     fn work(&self, bodies: &[&str]) {
-        while let Some(body) = bodies.get(self.next.fetch_add(1, Ordering::SeqCst)) {
+        loop {
+            let next = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(body) = bodies.get(next) else { return };
+            eventually("leave to send more", LIMIT, || {
+                self.allowed.lock().unwrap().is_none_or(|allowed| next < allowed).then_some(())
+            });
             let began = Instant::now();
             while !self.is_taken(body) {
                 assert!(began.elapsed() < LIMIT, "a delivery was not taken within {LIMIT:?}");

@@ -21,7 +21,7 @@ impl Gate {
         Self { directory }
     }
 
-    /// From now on nothing reaches the disk.
+    /// From now on nothing is committed: what is written to the write-ahead log waits, and every sync.
     pub(crate) fn shut(&self) {
         File::create(self.file()).unwrap();
     }

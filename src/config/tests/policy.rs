@@ -26,6 +26,10 @@ fn strict_names_the_key_and_the_safe_alternative() {
             "push.http.oauth2.token_url: is plain HTTP to 10.0.0.1, across a network that others may read; policy strict refuses it: use https",
         ),
         (
+            "push: {url: 'http://pushgateway:9091', http: {proxy_url: 'http://u:p@proxy.example.com:3128'}}",
+            "push.http.proxy_url: takes plain HTTP to proxy.example.com, across a network that others may read; policy strict refuses it: use https for what it leads to",
+        ),
+        (
             "push: {http: {tls_config: {insecure_skip_verify: true}}}",
             "push.http.tls_config.insecure_skip_verify: is true, which accepts every server; policy strict refuses it: name the server's authority in tls_config.ca_file",
         ),
@@ -53,6 +57,12 @@ fn strict_leaves_the_safe_forms_alone() {
         "http://pushgateway.monitoring.svc.cluster.local.:9091",
     ] {
         assert_eq!(strict(&format!("push: {{url: '{url}'}}")), [""; 0], "{url}");
+    }
+    for (url, proxy) in [
+        ("http://pushgateway:9091", "http://127.0.0.1:3128"),
+        ("https://gateway.example.com", "http://proxy.example.com:3128"),
+    ] {
+        assert_eq!(strict(&format!("push: {{url: '{url}', http: {{proxy_url: '{proxy}'}}}}")), [""; 0], "{proxy}");
     }
     for admin in [
         "{listen: '127.0.0.1:9860'}",

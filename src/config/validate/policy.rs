@@ -32,6 +32,22 @@ pub(super) fn unwise(config: &Config) -> Vec<Unwise> {
             found.push(Unwise { key, what, instead: "use https" });
         }
     }
+    // A proxy elsewhere carries even what is meant for a near host across the network.
+    for (key, proxy, url) in [
+        ("push.http.proxy_url", config.push.http.proxy_url.as_ref(), config.push.url.as_ref()),
+        (
+            "push.http.oauth2.proxy_url",
+            oauth2.and_then(|oauth2| oauth2.proxy_url.as_ref()),
+            oauth2.and_then(|oauth2| oauth2.token_url.as_ref()),
+        ),
+    ] {
+        let proxy = proxy.map(|proxy| proxy.expose()).filter(|proxy| proxy.scheme() == "http" && !is_near(proxy));
+        if let (Some(proxy), Some("http")) = (proxy, url.map(Url::scheme)) {
+            let host = proxy.host_str().unwrap_or_default();
+            let what = format!("takes plain HTTP to {host}, across a network that others may read");
+            found.push(Unwise { key, what, instead: "use https for what it leads to" });
+        }
+    }
     for (key, tls) in [
         ("push.http.tls_config.insecure_skip_verify", Some(&config.push.http.tls_config)),
         ("push.http.oauth2.tls_config.insecure_skip_verify", oauth2.map(|oauth2| &oauth2.tls_config)),

@@ -9,7 +9,7 @@ use super::StoreError;
 /// Held as long as it lives; the kernel gives it back when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -19,12 +19,20 @@ impl Lock {
         let refused = |error: std::io::Error| StoreError::Refused { path: path.clone(), reason: error.to_string() };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(refused)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: database.to_owned() }),
             Err(TryLockError::Error(error)) => {
                 Err(StoreError::FileSystem { path: database.to_owned(), reason: format!("flock: {error}") })
             }
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing alone would not do while a child that was just forked holds a copy of the descriptor.
+    fn drop(&mut self) {
+        // The kernel gives it back with the last copy anyway.
+        let _ = self.file.unlock();
     }
 }
 

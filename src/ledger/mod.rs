@@ -1,7 +1,8 @@
 //! Each delivery counts once, whatever the order, and however often it arrives.
 //!
 //! [`rules`] are pure: an event and a time in, a delta out. [`writer`] is the one thread that applies them, commits
-//! them to the [`store`] and answers; [`Ledger`] is the handle that everybody else has.
+//! them to the [`store`] and answers; [`Ledger`] is the handle that everybody else has. Without a store there is no
+//! commit to wait for, and the handle applies them itself.
 
 pub mod entity;
 pub mod fact;
@@ -25,7 +26,7 @@ use crate::metrics::own::{Outcome, Own};
 use crate::metrics::series::{Held, SeriesTable};
 use crate::metrics::snapshot::Copy;
 use crate::metrics::value::Value;
-use writer::Command;
+use writer::{Command, Writer};
 
 /// How long a delivery may wait for its commit; Buildkite itself gives up after about five seconds.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -39,7 +40,8 @@ pub struct Ledger {
     commands: mpsc::Sender<Command>,
     table: Arc<Mutex<SeriesTable>>,
     own: Arc<Own>,
-    keeps: bool,
+    /// The writer, when it keeps nothing: waking its thread for each event would cost more than to count it here.
+    here: Option<Arc<Mutex<Writer>>>,
 }
 
 /// The ledger did not commit an event within four seconds, or its queue or backlog is full. The sender should repeat
@@ -71,6 +73,9 @@ impl Ledger {
     ///
     /// [`Overloaded`] when it could not be queued or was not committed in time.
     pub async fn record(&self, event: Event, received_at: Timestamp) -> Result<Outcome, Overloaded> {
+        if let Some(writer) = &self.here {
+            return lock(writer).count(&event, received_at);
+        }
         let (answer, answered) = oneshot::channel();
         let command = Command::Record { event: Box::new(event), received_at, answer };
         let committed = async {
@@ -133,7 +138,7 @@ impl Exposition for Ledger {
 
     /// Without a state file the last push is all that remains, so it shows everything.
     fn final_snapshot(&self) -> Copy {
-        if self.keeps { self.snapshot() } else { self.copy(Held::AsTheyAre) }
+        if self.here.is_some() { self.copy(Held::AsTheyAre) } else { self.snapshot() }
     }
 
     fn exposed(&self, snapshot: &Copy) {
@@ -147,7 +152,8 @@ impl Exposition for Ledger {
     }
 }
 
-/// A panic while the table was locked leaves it as it was between two series: usable.
-fn lock(table: &Mutex<SeriesTable>) -> MutexGuard<'_, SeriesTable> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+/// A panic while the table was locked leaves it as it was between two series: usable. So is the writer, which only one
+/// that keeps nothing shares.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,6 +31,11 @@ pub struct Batch<'a> {
 
 /// Keeps batches. Used by one thread.
 pub trait Store: Send {
+    /// Whether it keeps anything: if not, there is nothing to commit.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Makes a batch durable, whole or not at all.
     ///
     /// # Errors
@@ -123,6 +128,10 @@ pub enum StoreError {
 pub struct Memory;
 
 impl Store for Memory {
+    fn keeps(&self) -> bool {
+        false
+    }
+
     fn commit(&mut self, _: &Batch<'_>) -> Result<(), StoreError> {
         Ok(())
     }

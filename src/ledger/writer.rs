@@ -2,6 +2,8 @@
 //!
 //! Batches form by themselves: while a commit is under way deliveries queue up, and the next transaction takes all of
 //! them. When the disk refuses, deliveries are counted in memory, answered, and committed once the disk is back.
+//!
+//! Without a store the thread only keeps house: deliveries are counted by those who bring them, one after the other.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -158,12 +160,16 @@ pub fn start(
         retry_at: Instant::now(),
         expire_series_at: Instant::now() + EXPIRE_SERIES_EVERY,
         overflowed: Vec::new(),
+        delta: Delta::default(),
+        has_ended: false,
     };
-    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(queue)).map_err(|error| {
+    let writer = Arc::new(Mutex::new(writer));
+    let here = config.state.path.is_none().then(|| Arc::clone(&writer));
+    std::thread::Builder::new().name("ledger".to_owned()).spawn(move || run(&writer, queue)).map_err(|error| {
         StoreError::Refused { path: config.state.path.clone().unwrap_or_default(), reason: error.to_string() }
     })?;
     let ticker = Ticker(commands.downgrade());
-    Ok(Start { ledger: Ledger { commands, table, own, keeps: config.state.path.is_some() }, is_restored, ticker })
+    Ok(Start { ledger: Ledger { commands, table, own, here }, is_restored, ticker })
 }
 
 struct Loaded {
@@ -225,7 +231,8 @@ fn open(
     Ok((store, loaded, opened.is_restored))
 }
 
-struct Writer {
+/// What the thread works on.
+pub(super) struct Writer {
     store: Box<dyn Store>,
     book: Book,
     table: Arc<Mutex<SeriesTable>>,
@@ -244,76 +251,91 @@ struct Writer {
     retry_at: Instant,
     expire_series_at: Instant,
     overflowed: Vec<&'static str>,
+    /// Of the event at hand; kept for its memory.
+    delta: Delta,
+    has_ended: bool,
+}
+
+/// The thread: takes what waits, one batch after the other.
+fn run(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Command>) {
+    let mut answers: Vec<(Answer, Outcome)> = Vec::with_capacity(BATCH);
+    let mut stopped = None;
+    while stopped.is_none()
+        && let Some(first) = queue.blocking_recv()
+    {
+        let mut writer = lock(writer);
+        let mut refreshed = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Record { event, received_at, answer } => {
+                    match writer.record(&event, received_at) {
+                        Ok(outcome) => answers.push((answer, outcome)),
+                        Err(overloaded) => drop(answer.send(Err(overloaded))),
+                    };
+                }
+                Command::Refresh { answer } => refreshed.push(answer),
+                // They would only wait in memory until the disk is back: pushes wait for them as it is.
+                Command::Add { answer, .. } if writer.refused => {
+                    let _ = answer.send(Err(NotAdded));
+                }
+                Command::Add { totals, answer } => {
+                    writer.add(totals);
+                    writer.adding.push(answer);
+                }
+                Command::Tick => writer.tick(),
+                Command::Stop { answer } => {
+                    stopped = Some(answer);
+                    break;
+                }
+            }
+            next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
+        }
+        if !refreshed.is_empty() || stopped.is_some() {
+            writer.refresh();
+        }
+        writer.finish(stopped.is_some());
+        // More in one refused batch than memory is to hold: it is repeated, and counts once.
+        let is_over = writer.refused && writer.facts.len() > writer.max_backlog;
+        for (answer, outcome) in answers.drain(..) {
+            // Whoever waited may be gone; what was committed stays.
+            let _ = answer.send(if is_over { Err(Overloaded) } else { Ok(outcome) });
+        }
+        for answer in refreshed {
+            let _ = answer.try_send(());
+        }
+    }
+    lock(writer).end();
+    if let Some(answer) = stopped {
+        let _ = answer.send(());
+    }
 }
 
 impl Writer {
-    fn run(mut self, mut queue: mpsc::Receiver<Command>) {
-        let mut delta = Delta::default();
-        let mut answers: Vec<(Answer, Outcome)> = Vec::with_capacity(BATCH);
-        let mut stopped = None;
-        while stopped.is_none()
-            && let Some(first) = queue.blocking_recv()
-        {
-            let mut refreshed = Vec::new();
-            let mut next = Some(first);
-            while let Some(command) = next {
-                match command {
-                    Command::Record { event, received_at, answer } => {
-                        self.record(&event, received_at, answer, &mut delta, &mut answers);
-                    }
-                    Command::Refresh { answer } => refreshed.push(answer),
-                    // They would only wait in memory until the disk is back: pushes wait for them as it is.
-                    Command::Add { answer, .. } if self.refused => {
-                        let _ = answer.send(Err(NotAdded));
-                    }
-                    Command::Add { totals, answer } => {
-                        self.add(totals);
-                        self.adding.push(answer);
-                    }
-                    Command::Tick => self.tick(),
-                    Command::Stop { answer } => {
-                        stopped = Some(answer);
-                        break;
-                    }
-                }
-                next = if answers.len() < BATCH { queue.try_recv().ok() } else { None };
-            }
-            if !refreshed.is_empty() || stopped.is_some() {
-                self.refresh();
-            }
-            self.finish(stopped.is_some());
-            // More in one refused batch than memory is to hold: it is repeated, and counts once.
-            let is_over = self.refused && self.facts.len() > self.max_backlog;
-            for (answer, outcome) in answers.drain(..) {
-                // Whoever waited may be gone; what was committed stays.
-                let _ = answer.send(if is_over { Err(Overloaded) } else { Ok(outcome) });
-            }
-            for answer in refreshed {
-                let _ = answer.try_send(());
-            }
+    /// Counts and shows an event at once, where there is no store to commit it to.
+    pub(super) fn count(&mut self, event: &Event, received_at: Timestamp) -> Result<Outcome, Overloaded> {
+        if self.has_ended {
+            return Err(Overloaded);
         }
+        let outcome = self.record(event, received_at)?;
+        self.finish(false);
+        Ok(outcome)
+    }
+
+    fn end(&mut self) {
         if self.refused && !self.facts.is_empty() {
             error!(events = self.facts.len(), "stopped while the disk refuses: these events are lost");
         }
-        // Closed before the answer, so that the process does not end in the middle of it and the file stands alone.
-        drop(self.store);
-        if let Some(answer) = stopped {
-            let _ = answer.send(());
-        }
+        self.has_ended = true;
+        // Closed before anybody is told, so that the process does not end in the middle of it and the file stands alone.
+        self.store = Box::new(Memory);
     }
 
-    fn record(
-        &mut self,
-        event: &Event,
-        received_at: Timestamp,
-        answer: Answer,
-        delta: &mut Delta,
-        answers: &mut Vec<(Answer, Outcome)>,
-    ) {
+    fn record(&mut self, event: &Event, received_at: Timestamp) -> Result<Outcome, Overloaded> {
         if self.refused && self.facts.len() + self.book.facts() >= self.max_backlog {
-            let _ = answer.send(Err(Overloaded));
-            return;
+            return Err(Overloaded);
         }
+        let delta = &mut self.delta;
         delta.clear();
         self.book.apply(event, received_at, delta);
         if !delta.effects.is_empty() || delta.outcome == Some(Outcome::Accepted) {
@@ -322,7 +344,7 @@ impl Writer {
         for kind in &delta.anomalies {
             self.own.anomalies.with_label_values(&[kind]).inc();
         }
-        answers.push((answer, delta.outcome.unwrap_or(Outcome::Ignored)));
+        Ok(delta.outcome.unwrap_or(Outcome::Ignored))
     }
 
     fn add(&mut self, totals: Vec<Total>) {
@@ -387,8 +409,24 @@ impl Writer {
         table.release_due(Instant::now());
     }
 
+    /// Shows what was counted, where there is nothing to commit.
+    fn show(&mut self) {
+        self.book.take_facts();
+        self.book.take_in_flight_changes();
+        self.restored = false;
+        for answer in self.adding.drain(..) {
+            let _ = answer.send(Ok(()));
+        }
+        let mut table = lock(&self.table);
+        table.saved();
+        table.publish();
+    }
+
     /// Commits what is to be stored, and shows it.
     fn finish(&mut self, is_last: bool) {
+        if !self.store.keeps() {
+            return self.show();
+        }
         self.facts.append(&mut self.book.take_facts());
         self.in_flight.extend(self.book.take_in_flight_changes());
         if self.refused {

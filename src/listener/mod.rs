@@ -135,7 +135,8 @@ where
                                 slot.serve(lifetime, async move {
                                     if let Some(stream) = open(socket, view, &settings).await {
                                         // How a connection ends is the client's business; requests are counted.
-                                        let _ = http.call((stream, Some(peer))).await;
+                                        // Boxed: kilobytes that would be moved with each future around them.
+                                        let _ = Box::pin(http.call((stream, Some(peer)))).await;
                                     }
                                 })
                                 .await;
@@ -153,21 +154,24 @@ where
 
 /// The handshake, when there is one.
 async fn open(socket: TcpStream, slot: Slot, settings: &Settings) -> Option<Stream> {
-    // An answer is one small write; waiting for more would only delay it.
-    let _ = socket.set_nodelay(true);
     let transport = match &settings.tls {
+        // One answer in one write: there is nothing that it could wait for.
         None => Transport::Plain(socket),
-        Some(certificate) => match timeout(settings.read_timeout, certificate.acceptor().accept(socket)).await {
-            Ok(Ok(tls)) => Transport::Tls(Box::new(tls)),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "TLS handshake failed");
-                return None;
+        Some(certificate) => {
+            // The answer would wait until the end of the handshake is acknowledged.
+            let _ = socket.set_nodelay(true);
+            match timeout(settings.read_timeout, certificate.acceptor().accept(socket)).await {
+                Ok(Ok(tls)) => Transport::Tls(Box::new(tls)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "TLS handshake failed");
+                    return None;
+                }
+                Err(_) => {
+                    (settings.on_fault)(Fault::SlowHead);
+                    return None;
+                }
             }
-            Err(_) => {
-                (settings.on_fault)(Fault::SlowHead);
-                return None;
-            }
-        },
+        }
     };
     Some(Stream::new(transport, slot, &settings.on_fault))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -32,6 +33,8 @@ struct Auth {
     users: BTreeMap<String, SecretString>,
     token_file: Option<PathBuf>,
     token: RwLock<Option<Arc<SecretString>>>,
+    /// Whether the last look at the file failed.
+    is_stale: AtomicBool,
     /// Of this process: what it blinds is of no use anywhere else.
     blind: Hmac<Sha256>,
     /// The password that last matched, blinded, by user: a scrape every few seconds must not cost a hash each.
@@ -52,6 +55,7 @@ impl Access {
             users: auth.basic_auth_users.clone(),
             token_file: auth.bearer_token_file.clone(),
             token: RwLock::new(token.map(Arc::new)),
+            is_stale: AtomicBool::new(false),
             blind: blinder(),
             verified: Mutex::default(),
             hashes: Arc::new(Semaphore::new(CONCURRENT_HASHES)),
@@ -59,13 +63,23 @@ impl Access {
         Ok(Self { auth: Some(auth) })
     }
 
-    /// Reads the file of the bearer token again; an unreadable one leaves the old token in place.
+    /// Reads the file of the bearer token again; an unreadable one leaves the old token in place, and the log says so
+    /// once.
     pub fn look_again(&self) {
-        if let Some(auth) = &self.auth
-            && let Some(file) = &auth.token_file
-            && let Ok(token) = read_secret_text(file)
-        {
-            *auth.token.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(token));
+        let Some(auth) = &self.auth else { return };
+        let Some(file) = &auth.token_file else { return };
+        match read_secret_text(file) {
+            Ok(token) => {
+                *auth.token.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(token));
+                if auth.is_stale.swap(false, Relaxed) {
+                    tracing::info!("admin.auth.bearer_token_file is readable again");
+                }
+            }
+            Err(error) => {
+                if !auth.is_stale.swap(true, Relaxed) {
+                    tracing::warn!(%error, "admin.auth.bearer_token_file: the token read before stays valid");
+                }
+            }
         }
     }
 

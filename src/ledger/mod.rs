@@ -7,12 +7,14 @@
 pub mod entity;
 pub mod fact;
 pub mod in_flight;
+mod loaded;
 pub mod records;
 pub mod rules;
 pub mod store;
 pub mod writer;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,12 @@ pub struct Ledger {
     own: Arc<Own>,
     /// The writer, when it keeps nothing: waking its thread for each event would cost more than to count it here.
     here: Option<Arc<Mutex<Writer>>>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
 }
 
 /// The ledger did not commit an event within four seconds, or its queue or backlog is full. The sender should repeat

@@ -6,7 +6,6 @@
 //! Without a store the thread only keeps house: deliveries are counted by those who bring them, one after the other.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,8 +16,9 @@ use tracing::{error, info, warn};
 use super::entity::Entity;
 use super::fact::Fact;
 use super::in_flight::{InFlight, Phase};
+use super::loaded::{Loaded, open};
 use super::rules::{Book, Delta, Settings};
-use super::store::{Batch, Loader, Memory, Sqlite, Store, StoreError};
+use super::store::{Batch, Memory, Store, StoreError};
 use super::{Ledger, NotAdded, Overloaded, Total, lock};
 use crate::config::Config;
 use crate::event::{Event, Timestamp};
@@ -26,7 +26,7 @@ use crate::health::{Health, Part};
 use crate::metrics::catalogue::Catalogue;
 use crate::metrics::labels::Labeler;
 use crate::metrics::own::{Outcome, Own};
-use crate::metrics::series::{SeriesTable, StoredSeries};
+use crate::metrics::series::SeriesTable;
 
 /// Deliveries that wait for the ledger; a second's worth at full speed.
 const QUEUE: usize = 16_384;
@@ -105,12 +105,6 @@ impl Ticker {
     }
 }
 
-impl std::fmt::Debug for Ledger {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ledger").finish_non_exhaustive()
-    }
-}
-
 /// Opens the store, takes up what it holds and starts the thread.
 ///
 /// # Errors
@@ -172,65 +166,6 @@ pub fn start(
     Ok(Start { ledger: Ledger { commands, table, own, here }, is_restored, ticker })
 }
 
-struct Loaded {
-    book: Book,
-    table: SeriesTable,
-    newest: Timestamp,
-}
-
-impl Loader for Loaded {
-    fn begin(&mut self, rows: usize, newest: Timestamp) {
-        // A record has one row at least, two or three as a rule.
-        self.book.reserve(rows / 2);
-        self.newest = newest;
-    }
-
-    fn fact(&mut self, fact: Fact) {
-        self.book.restore(&fact, self.newest);
-    }
-
-    fn in_flight(&mut self, entity: Entity, entry: InFlight) {
-        self.book.restore_in_flight(entity, entry);
-    }
-
-    fn series(&mut self, series: StoredSeries) -> bool {
-        self.table.load(&series)
-    }
-}
-
-fn open(
-    path: &Path,
-    catalogue: &Catalogue,
-    health: &Health,
-    now: Timestamp,
-    empty: impl Fn() -> Loaded,
-) -> Result<(Sqlite, Loaded, bool), StoreError> {
-    let layouts: Vec<(String, String)> =
-        catalogue.iter().map(|family| (family.family.name.to_owned(), family.layout(&catalogue.constant))).collect();
-    let (mut store, mut opened) = Sqlite::open(path, now)?;
-    let mut loaded = empty();
-    loaded.book.born(opened.born_at);
-    let changed = match store.load(&layouts, &mut loaded) {
-        Ok(changed) => changed,
-        Err(StoreError::Damaged { .. }) => {
-            opened = store.begin_anew(now)?;
-            loaded = empty();
-            store.load(&layouts, &mut loaded)?
-        }
-        Err(error) => return Err(error),
-    };
-    loaded.table.loaded();
-    if let Some(aside) = &opened.set_aside {
-        let why = format!("the state file was damaged; it was set aside as {} and a new one begun", aside.display());
-        error!("{why}: totals go on from what the gateway holds");
-        health.degraded(Part::Store, why);
-    }
-    for family in changed {
-        warn!(family, "labels or buckets of this family were reconfigured: its totals start again at zero");
-    }
-    Ok((store, loaded, opened.is_restored))
-}
-
 /// What the thread works on.
 pub(super) struct Writer {
     store: Box<dyn Store>,
@@ -268,12 +203,10 @@ fn run(writer: &Mutex<Writer>, mut queue: mpsc::Receiver<Command>) {
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Record { event, received_at, answer } => {
-                    match writer.record(&event, received_at) {
-                        Ok(outcome) => answers.push((answer, outcome)),
-                        Err(overloaded) => drop(answer.send(Err(overloaded))),
-                    };
-                }
+                Command::Record { event, received_at, answer } => match writer.record(&event, received_at) {
+                    Ok(outcome) => answers.push((answer, outcome)),
+                    Err(overloaded) => drop(answer.send(Err(overloaded))),
+                },
                 Command::Refresh { answer } => refreshed.push(answer),
                 // They would only wait in memory until the disk is back: pushes wait for them as it is.
                 Command::Add { answer, .. } if writer.refused => {

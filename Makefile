@@ -79,7 +79,7 @@ deploy-checks: build ## Chart, image, rules, dashboards.
 	fi
 
 bench: setup-bench build ## Speed and memory: the hot path, and the server beside its floor.
-	@cargo bench --locked --bench hot_path
+	@cargo bench --locked --bench hot_path --bench timing
 	@python3 benches/run.py
 
 soak: setup-bench build ## A million names of every kind: what they cost.

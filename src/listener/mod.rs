@@ -132,14 +132,14 @@ where
                             if let Some((peer, slot)) = slot {
                                 let lifetime = settings.read_timeout + settings.answer_timeout;
                                 let view = slot.view();
-                                slot.serve(lifetime, async move {
+                                // Boxed: each future around it would move it with its own.
+                                let work = Box::pin(async move {
                                     if let Some(stream) = open(socket, view, &settings).await {
                                         // How a connection ends is the client's business; requests are counted.
-                                        // Boxed: kilobytes that would be moved with each future around them.
-                                        let _ = Box::pin(http.call((stream, Some(peer)))).await;
+                                        let _ = http.call((stream, Some(peer))).await;
                                     }
-                                })
-                                .await;
+                                });
+                                slot.serve(lifetime, work).await;
                             }
                             Ok::<(), Infallible>(())
                         }
@@ -160,7 +160,8 @@ async fn open(socket: TcpStream, slot: Slot, settings: &Settings) -> Option<Stre
         Some(certificate) => {
             // The answer would wait until the end of the handshake is acknowledged.
             let _ = socket.set_nodelay(true);
-            match timeout(settings.read_timeout, certificate.acceptor().accept(socket)).await {
+            let handshake = Box::pin(certificate.acceptor().accept(socket));
+            match timeout(settings.read_timeout, handshake).await {
                 Ok(Ok(tls)) => Transport::Tls(Box::new(tls)),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "TLS handshake failed");

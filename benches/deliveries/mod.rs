@@ -102,13 +102,15 @@ impl Template {
     /// Writes the body of the `number`th delivery; those of one number share their ids.
     pub(crate) fn render(&self, number: u64, spread: &Spread, body: &mut String) {
         body.clear();
+        // Every pipeline has every queue, unless there are as many of both as deliveries.
+        let turn = if spread.queues == u64::MAX { number } else { number / spread.pipelines };
         for part in &self.parts {
             match part {
                 Part::Text(text) => body.push_str(text),
                 Part::Job => uuid(2 * number, body),
                 Part::Build => uuid(2 * number + 1, body),
                 Part::Pipeline(own) => name(own, number, spread.pipelines, body),
-                Part::Queue(own) => name(own, number / spread.pipelines, spread.queues, body),
+                Part::Queue(own) => name(own, turn, spread.queues, body),
                 Part::Branch(own) => name(own, number, spread.branches, body),
                 Part::State(own) => name(own, number, spread.states, body),
                 Part::Step(own) => name(own, number, spread.steps, body),

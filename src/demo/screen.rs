@@ -129,7 +129,7 @@ impl Screen {
         let seconds = self.begin.elapsed().as_secs();
         let title = format!(" kitepush demo: a CI day of \"{}\" on real servers", self.organization);
         let clock = format!("{:02}:{:02}", seconds / 60, seconds % 60);
-        let mut page = vec![self.paint("1", &format!("{title:<56}Ctrl-C ends it {clock:>7}"))];
+        let mut page = vec![self.paint("1", &format!("{title:<58}Ctrl-C ends it {clock:>7}"))];
         let share = progress.answered as f64 / progress.planned.max(1) as f64;
         page.push(format!(
             " sent     {:>6} of {} webhooks  {}  {:>3.0} %",

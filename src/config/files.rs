@@ -194,7 +194,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     Ok(bytes)
 }
 
-/// Opens every file that the configuration names.
+/// Opens every secret and certificate file that the configuration names, and looks for the state file's directory.
 pub fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Vec::new();
     // One by one, to name each that is wrong.
@@ -214,6 +214,9 @@ pub fn problems(config: &Config) -> Vec<Problem> {
             listener(section, tls, &mut found);
         }
     }
+    if let Some(path) = &config.state.path {
+        state(path, &mut found);
+    }
     if let Some(file) = config.admin.auth.as_ref().and_then(|auth| auth.bearer_token_file.as_ref()) {
         note("admin.auth.bearer_token_file", read_secret_text(file), &mut found);
     }
@@ -225,6 +228,16 @@ pub fn problems(config: &Config) -> Vec<Problem> {
 
 fn note<T>(key: &str, result: Result<T, FileError>, found: &mut Vec<Problem>) {
     found.extend(result.err().map(|error| Problem::new(key, error.to_string())));
+}
+
+/// The state file need not be there yet, but its directory must.
+fn state(path: &Path, found: &mut Vec<Problem>) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        found.push(Problem::new("state.path", format!("{} is a directory; name a file in it", path.display())));
+    } else if !folder.is_dir() {
+        found.push(Problem::new("state.path", format!("the directory {} is not there; make it", folder.display())));
+    }
 }
 
 fn listener(section: &str, tls: &ServerTls, found: &mut Vec<Problem>) {

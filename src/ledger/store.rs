@@ -1,6 +1,7 @@
 //! Where the ledger keeps what it must not forget. A small interface, so that a store shared by several replicas can
 //! take SQLite's place one day.
 
+mod foreign;
 mod lock;
 mod sqlite;
 
@@ -112,6 +113,14 @@ pub enum StoreError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// Somebody else's.
+    #[error("{path}: {what}; it is left alone: name another file, or move it away", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is not.
+        what: String,
     },
     /// Not a database any more.
     #[error("{path}: damaged: {reason}", path = path.display())]

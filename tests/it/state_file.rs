@@ -55,6 +55,36 @@ fn a_file_of_a_later_major_version_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_file_that_is_somebody_elses_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (notes, database) = (folder.path().join("notes.txt"), folder.path().join("other.db"));
+    fs::write(&notes, "not to be lost").unwrap();
+    sqlite(&database, "CREATE TABLE users (name)");
+    for state in [notes, database] {
+        let before = fs::read(&state).unwrap();
+        let refused = Setup::new().with_state(&state).try_start().err().expect("refused");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(refused.log.contains("not a state file of kitepush; it is left alone"), "{}", refused.log);
+        assert_eq!(fs::read(&state).unwrap(), before);
+        let stands = |ending: &str| PathBuf::from(format!("{}{ending}", state.display())).exists();
+        assert!(!stands(".lock") && !stands("-wal"));
+    }
+}
+
+#[test]
+fn a_copy_of_a_state_file_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, copy) = (folder.path().join("state.db"), folder.path().join("copy.db"));
+    let first = Setup::new().with_state(&state).start();
+    first.take(build_finished("p", 0));
+    sqlite(&state, &format!(".backup '{}'", copy.display()));
+    first.stop();
+    let second = Setup::new().with_state(&copy).start();
+    assert_eq!(second.take(build_finished("p", 0)), "duplicate");
+    second.stop();
+}
+
+#[test]
 fn a_damaged_file_is_set_aside_and_totals_go_on_from_the_gateway() {
     type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage); 4] = [

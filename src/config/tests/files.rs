@@ -126,7 +126,8 @@ fn every_file_that_is_named_is_opened() {
     config.auth.secret_files = vec![secret.clone()];
     config.server.tls = Some(ServerTls { cert_file: cert.clone(), key_file: key.clone(), client_ca_file: None });
     config.admin.tls = Some(ServerTls { cert_file: key, key_file: cert, client_ca_file: Some(nonsense) });
-    config.push.http.tls_config.ca_file = Some(secret);
+    config.push.http.tls_config.ca_file = Some(secret.clone());
+    config.state.path = Some(secret.with_file_name("missing").join("state.db"));
     let keys: Vec<_> = problems(&config).into_iter().map(|problem| problem.key).collect();
     assert_eq!(
         keys,
@@ -134,6 +135,7 @@ fn every_file_that_is_named_is_opened() {
             "admin.tls.cert_file",
             "admin.tls.key_file",
             "admin.tls.client_ca_file",
+            "state.path",
             "admin.auth.bearer_token_file",
             "push.http.headers.X-Api-Key.files[0]",
             "push.http.tls_config.ca_file",
@@ -142,6 +144,24 @@ fn every_file_that_is_named_is_opened() {
             "push.http.oauth2.tls_config.ca_file",
         ]
     );
+}
+
+#[test]
+fn the_state_file_may_be_new_and_its_directory_may_not() {
+    let dir = Dir::new();
+    let folder = dir.write("secret", "abc").parent().unwrap().to_owned();
+    let message = |path: PathBuf| {
+        let mut config = Config::default();
+        config.auth.secret_files = vec![folder.join("secret")];
+        config.state.path = Some(path);
+        problems(&config).into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>()
+    };
+    assert!(message(folder.join("state.db")).is_empty() && message("state.db".into()).is_empty());
+    let missing = folder.join("missing");
+    let line = format!("state.path: the directory {} is not there; make it", missing.display());
+    assert_eq!(message(missing.join("state.db")), [line]);
+    let line = format!("state.path: {} is a directory; name a file in it", folder.display());
+    assert_eq!(message(folder.clone()), [line]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::super::in_flight::{InFlight, Phase};
+use super::foreign::{self, APPLICATION_ID};
 use super::lock::{Lock, beside};
 use super::{Batch, Entity, Fact, Loader, Store, StoreError};
 use crate::event::Timestamp;
@@ -18,8 +19,6 @@ use crate::metrics::value::Numbers;
 
 /// The format's major version. Additions that an earlier release ignores do not change it.
 const FORMAT: i64 = 1;
-/// "kite", so that `file` and people can tell.
-const APPLICATION_ID: i64 = 0x6b69_7465;
 /// Rows that one step of pruning looks at.
 const PRUNE_STEP: i64 = 2000;
 
@@ -47,8 +46,9 @@ impl Sqlite {
     ///
     /// # Errors
     ///
-    /// When it is in use, was written by a later major version, or the disk refuses.
+    /// When it is in use, is not kitepush's or a later major version's, or the disk refuses.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Self, Opened), StoreError> {
+        foreign::refuse(path)?;
         let lock = Lock::take(path)?;
         let mut store = Self { path: path.to_owned(), connection: None, pruned_to: 0, _lock: lock };
         let opened = match store.reopen().and_then(|()| store.life(now)) {

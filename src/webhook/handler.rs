@@ -186,6 +186,5 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     };
-    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    headers.get_all(CONTENT_TYPE).all(json) && headers.get_all(CONTENT_ENCODING).all(identity)
+    headers.get_all(CONTENT_TYPE).all(json) && !headers.contains_key(CONTENT_ENCODING)
 }

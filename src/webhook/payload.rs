@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::event::{
     Agent, Build, Event, EventName, ExtraSource, Id, Job, JobKind, Pipeline, RetryType, Subject, Timestamp,
 };
-use fields::{ExitStatus, Named, Presence, QueueRule, ResourceUrl, Time};
+use fields::{ExitStatus, Named, Object, Presence, QueueRule, ResourceUrl, Time};
 
 /// `serde_json`'s own limit, applied to the fields that we skip too.
 const MAX_DEPTH: usize = 128;
@@ -58,21 +58,24 @@ impl PayloadError {
 ///
 /// [`PayloadError`], with the path of the field.
 pub fn parse(body: &[u8], extract: &Extract) -> Result<Event, PayloadError> {
+    // Fields that are skipped are not looked at, but their bytes are.
+    let text = std::str::from_utf8(body).map_err(|_| PayloadError::Body("the body is not UTF-8".to_owned()))?;
     check_depth(body)?;
-    match serde_json::from_slice::<Body<'_>>(body) {
-        Ok(parsed) => parsed.into_event(body, extract),
-        Err(_) => explain(body),
+    match serde_json::from_str::<Object<Body<'_>>>(text) {
+        Ok(parsed) => parsed.0.into_event(body, extract),
+        Err(_) => explain(text),
     }
 }
 
 /// The slow way, for bodies that did not parse: an event that we do not know may use our field names for other things,
 /// and everything else deserves the path of its mistake.
-fn explain(body: &[u8]) -> Result<Event, PayloadError> {
+fn explain(text: &str) -> Result<Event, PayloadError> {
     #[derive(Deserialize)]
     struct Head {
         event: Box<str>,
     }
-    if let Ok(head) = serde_json::from_slice::<Head>(body)
+    if let Ok(Object(head)) = serde_json::from_str::<Object<Head>>(text)
+        && !head.event.is_empty()
         && EventName::from_word(&head.event) == EventName::Unknown
     {
         return Ok(Event {
@@ -82,8 +85,8 @@ fn explain(body: &[u8]) -> Result<Event, PayloadError> {
             subject: Subject::Nothing,
         });
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let error = match serde_path_to_error::deserialize::<_, Body<'_>>(&mut deserializer) {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let error = match serde_path_to_error::deserialize::<_, Object<Body<'_>>>(&mut deserializer) {
         Err(error) => error,
         Ok(_) => return Err(PayloadError::Body("the body goes on after its JSON object ends".to_owned())),
     };
@@ -99,9 +102,11 @@ fn explain(body: &[u8]) -> Result<Event, PayloadError> {
     let text = error.to_string();
     // "invalid type: string "…", expected …": what was found is body content, what was expected is ours.
     let message = match text.rfind("expected ") {
-        Some(at) if text.starts_with("invalid ") => text[at..].to_owned(),
-        _ => text.clone(),
+        Some(at) if text.starts_with("invalid ") => &text[at..],
+        _ => &text,
     };
+    let message =
+        message.replace("expected u64", "expected a whole number").replace("expected f64", "expected a number");
     let message = message.split(" at line ").next().unwrap_or_default().to_owned();
     let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
     let path = match (path.as_str(), missing) {
@@ -140,22 +145,20 @@ fn check_depth(body: &[u8]) -> Result<(), PayloadError> {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "a JSON object as Buildkite sends it")]
 struct Body<'a> {
     event: Option<Box<str>>,
     #[serde(borrow)]
-    build: Option<BuildBody<'a>>,
+    build: Option<Object<BuildBody<'a>>>,
     #[serde(borrow)]
-    pipeline: Option<PipelineBody<'a>>,
-    job: Option<JobBody>,
-    agent: Option<AgentBody>,
-    organization: Option<OrganizationBody>,
-    cluster_token: Option<ClusterTokenBody>,
+    pipeline: Option<Object<PipelineBody<'a>>>,
+    job: Option<Object<JobBody>>,
+    agent: Option<Object<AgentBody>>,
+    organization: Option<Object<OrganizationBody>>,
+    cluster_token: Option<Object<ClusterTokenBody>>,
     project: Option<Presence>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct BuildBody<'a> {
     id: Box<str>,
     url: Option<ResourceUrl>,
@@ -193,7 +196,6 @@ struct BuildBody<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct PipelineBody<'a> {
     slug: Option<Box<str>>,
     url: Option<ResourceUrl>,
@@ -204,7 +206,6 @@ struct PipelineBody<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct JobBody {
     id: Box<str>,
     #[serde(rename = "type")]
@@ -213,14 +214,14 @@ struct JobBody {
     step_key: Option<Box<str>>,
     #[serde(default)]
     agent_query_rules: QueueRule,
-    agent: Option<AgentOfJob>,
+    agent: Option<Object<AgentOfJob>>,
     cluster_id: Option<Box<str>>,
     cluster_queue_id: Option<Box<str>>,
     soft_failed: Option<bool>,
     #[serde(default)]
     exit_status: ExitStatus,
     signal_reason: Option<Box<str>>,
-    retry_source: Option<RetrySource>,
+    retry_source: Option<Object<RetrySource>>,
     concurrency_wait_time_ms: Option<f64>,
     #[serde(default)]
     created_at: Time,
@@ -243,7 +244,6 @@ struct JobBody {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct AgentOfJob {
     queue: Option<Box<str>>,
     #[serde(default)]
@@ -251,13 +251,11 @@ struct AgentOfJob {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct RetrySource {
     retry_type: Option<Box<str>>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct AgentBody {
     id: Box<str>,
     url: Option<ResourceUrl>,
@@ -267,13 +265,11 @@ struct AgentBody {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct OrganizationBody {
     slug: Option<Box<str>>,
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct ClusterTokenBody {
     url: Option<ResourceUrl>,
 }
@@ -291,19 +287,22 @@ impl Body<'_> {
                 },
             ));
         };
+        if word.is_empty() {
+            return Err(PayloadError::event("event", "expected the name of an event, found an empty string"));
+        }
         let name = EventName::from_word(&word);
-        let organization = self.organization.as_mut().and_then(|o| o.slug.take());
+        let organization = self.organization.and_then(|Object(organization)| organization.slug);
         use EventName as E;
         let (occurred_at, organization, subject) = match name {
             E::Ping | E::Unknown => (None, organization, Subject::Nothing),
             E::RegistrationBlocked => {
-                let of_url = self.cluster_token.and_then(|token| token.url).and_then(|url| url.organization);
+                let of_url = self.cluster_token.and_then(|Object(token)| token.url).and_then(|url| url.organization);
                 let subject = Subject::RegistrationBlocked { body: Sha256::digest(body).into() };
                 (None, organization.or(of_url), subject)
             }
             E::BuildScheduled | E::BuildRunning | E::BuildFailing | E::BuildFinished | E::BuildSkipped => {
-                let build = self.build.take().ok_or_else(|| PayloadError::event("build", "missing field `build`"))?;
-                let (build, of_url) = build_of(Some(build), self.pipeline.take(), extract)?;
+                let build = self.build.ok_or_else(|| PayloadError::event("build", "missing field `build`"))?;
+                let (build, of_url) = build_of(Some(build), self.pipeline, extract)?;
                 let at = match name {
                     E::BuildScheduled => build.scheduled_at.or(build.created_at),
                     E::BuildRunning => build.started_at,
@@ -313,9 +312,9 @@ impl Body<'_> {
                 (at, organization.or(of_url), Subject::Build(Box::new(build)))
             }
             E::JobScheduled | E::JobStarted | E::JobFinished | E::JobActivated | E::JobPromisedExitStatus => {
-                let job = self.job.take().ok_or_else(|| PayloadError::event("job", "missing field `job`"))?;
-                let cluster = self.pipeline.as_mut().and_then(|p| p.cluster_id.take());
-                let (build, of_url) = build_of(self.build.take(), self.pipeline.take(), extract)?;
+                let Object(job) = self.job.ok_or_else(|| PayloadError::event("job", "missing field `job`"))?;
+                let cluster = self.pipeline.as_mut().and_then(|Object(pipeline)| pipeline.cluster_id.take());
+                let (build, of_url) = build_of(self.build, self.pipeline, extract)?;
                 let job = job_of(job, cluster)?;
                 let at = match name {
                     E::JobScheduled => job.scheduled_at.or(job.created_at),
@@ -332,7 +331,7 @@ impl Body<'_> {
             | E::AgentStopping
             | E::AgentStopped
             | E::AgentBlocked => {
-                let agent = self.agent.take().ok_or_else(|| PayloadError::event("agent", "missing field `agent`"))?;
+                let Object(agent) = self.agent.ok_or_else(|| PayloadError::event("agent", "missing field `agent`"))?;
                 let of_url = agent.url.and_then(|url| url.organization);
                 let agent = Agent {
                     id: id("agent.id", agent.id)?,
@@ -348,10 +347,11 @@ impl Body<'_> {
 
 /// The build with its pipeline, and the organization's slug from the URLs of either.
 fn build_of(
-    build: Option<BuildBody<'_>>,
-    pipeline: Option<PipelineBody<'_>>,
+    build: Option<Object<BuildBody<'_>>>,
+    pipeline: Option<Object<PipelineBody<'_>>>,
     extract: &Extract,
 ) -> Result<(Build, Option<Box<str>>), PayloadError> {
+    let (build, pipeline) = (build.map(|Object(build)| build), pipeline.map(|Object(pipeline)| pipeline));
     let of_build = build.as_ref().and_then(|b| b.url.clone()).unwrap_or_default();
     let of_pipeline = pipeline.as_ref().and_then(|p| p.url.clone()).unwrap_or_default();
     let organization = of_pipeline.organization.or(of_build.organization);
@@ -402,7 +402,7 @@ fn build_of(
 
 fn job_of(job: JobBody, cluster_of_pipeline: Option<Box<str>>) -> Result<Job, PayloadError> {
     let (agent_queue, meta_queue) = match job.agent {
-        Some(agent) => (agent.queue.and_then(filled), agent.meta_data.0),
+        Some(Object(agent)) => (agent.queue.and_then(filled), agent.meta_data.0),
         None => (None, None),
     };
     Ok(Job {
@@ -422,7 +422,7 @@ fn job_of(job: JobBody, cluster_of_pipeline: Option<Box<str>>) -> Result<Job, Pa
         soft_failed: job.soft_failed.unwrap_or_default(),
         exit_status: job.exit_status.0,
         signal_reason: job.signal_reason.map(short),
-        retry: job.retry_source.map(|source| match source.retry_type.as_deref() {
+        retry: job.retry_source.map(|Object(source)| match source.retry_type.as_deref() {
             Some("automatic") => RetryType::Automatic,
             Some("manual") => RetryType::Manual,
             word => RetryType::Other(short(word.unwrap_or_default().into())),

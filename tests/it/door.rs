@@ -63,6 +63,7 @@ fn every_row_of_the_table_in_its_order() {
         [("Content-Type", "application/x-www-form-urlencoded")],
         [("Content-Encoding", "gzip")],
         [("Content-Encoding", "br")],
+        [("Content-Encoding", "identity")],
     ] {
         let answer = exchange(service.webhook, &post(&headers, PING));
         assert_eq!((answer.status, answer.code().as_str()), (415, "content_type"), "{headers:?}");
@@ -71,7 +72,6 @@ fn every_row_of_the_table_in_its_order() {
         let answer = exchange(service.webhook, &post(&[signature, ("Content-Type", content_type)], PING));
         assert_eq!(answer.status, 200, "{content_type}");
     }
-    assert_eq!(exchange(service.webhook, &post(&[signature, ("Content-Encoding", "identity")], PING)).status, 200);
 
     // Authentic, and no event.
     for (body, code) in [
@@ -87,7 +87,7 @@ fn every_row_of_the_table_in_its_order() {
     }
     assert!(service.deliver(b"{\"event\": \"build.finished\"}").body.contains("build"));
     assert_eq!(service.deliver(PING).status, 200);
-    for (reason, times) in [("too_large", 1.0), ("content_type", 5.0), ("method", 7.0), ("event_malformed", 3.0)] {
+    for (reason, times) in [("too_large", 1.0), ("content_type", 6.0), ("method", 7.0), ("event_malformed", 3.0)] {
         assert_eq!(service.rejections(reason), times, "{reason}");
     }
 }

@@ -68,3 +68,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_an_object_in_utf_8_with_the_name_of_an_event_is_one() {
+    let message = |body: &[u8]| parse(body, &extract()).unwrap_err().to_string();
+    assert_eq!(message(b"[\"x.y\"]"), "body: expected an object");
+    assert_eq!(message(b"[\"ping\"]"), "body: expected an object");
+    assert_eq!(message(b"{\"event\":\"x.y\",\"z\":\"\xff\"}"), "the body is not UTF-8");
+    assert_eq!(message(b"{\"event\":\"\"}"), "event: expected the name of an event, found an empty string");
+    let field = |name: &str, value: Value| {
+        let mut body: Value = json!({});
+        body["event"] = json!("build.finished");
+        body["build"] = json!({"id": "b", "state": "passed"});
+        body["pipeline"] = json!({"slug": "p"});
+        *body.pointer_mut(name).unwrap() = value;
+        message(body.to_string().as_bytes())
+    };
+    assert_eq!(field("/build", json!(["b"])), "build: expected an object");
+    assert_eq!(field("/pipeline", json!(["p"])), "pipeline: expected an object");
+    assert_eq!(
+        field("/build", json!({"id": "b", "state": "passed", "number": "7"})),
+        "build.number: expected a whole number"
+    );
+}

@@ -3,7 +3,7 @@
 //! A million records are the default bound, so a record is 40 bytes in a slab, its index a table of slot numbers, and
 //! only builds (which can start and finish more than once) carry more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::{HashTable, hash_table::Entry};
 
@@ -126,7 +126,7 @@ pub struct Records {
     free: Vec<Slot>,
     /// Slots by the hour in which they were filed; each slot stands in exactly one list. A record whose last event is
     /// younger than its list is filed anew when the list is looked at, so that an event costs nothing here.
-    by_hour: BTreeMap<u32, Vec<Slot>>,
+    by_hour: BTreeMap<u32, VecDeque<Slot>>,
 }
 
 /// SipHash with fixed keys would let a sender choose ids that collide; ids come with a valid signature, but a table is
@@ -201,7 +201,7 @@ impl Records {
                     }
                 };
                 vacant.insert(slot);
-                by_hour.entry(now).or_default().push(slot);
+                by_hour.entry(now).or_default().push_back(slot);
                 (slot, true)
             }
         };
@@ -270,7 +270,7 @@ impl Records {
             let Some(mut list) = self.by_hour.first_entry().filter(|entry| *entry.key() < oldest) else {
                 return (dropped, false);
             };
-            let Some(slot) = list.get_mut().pop() else {
+            let Some(slot) = list.get_mut().pop_front() else {
                 list.remove();
                 continue;
             };
@@ -290,7 +290,7 @@ impl Records {
             looks -= 1;
             let Some(mut list) = self.by_hour.first_entry() else { break };
             let hour = *list.key();
-            let Some(slot) = list.get_mut().pop() else {
+            let Some(slot) = list.get_mut().pop_front() else {
                 list.remove();
                 continue;
             };
@@ -317,7 +317,7 @@ impl Records {
                 return true;
             }
         };
-        self.by_hour.entry(file_under).or_default().push(slot);
+        self.by_hour.entry(file_under).or_default().push_back(slot);
         false
     }
 }
@@ -351,6 +351,17 @@ mod tests {
         assert!(records.find(&job(3)).is_some());
         assert_eq!(records.prune(at(6), 100, |_| false), (1, false));
         assert!(records.is_empty());
+    }
+
+    #[test]
+    fn the_first_to_come_is_the_first_to_go_within_an_hour_too() {
+        let mut records = Records::default();
+        for id in 0..14 {
+            records.touch(job(id), at(1));
+            records.evict(10, |entity| *entity == job(2));
+        }
+        let left: Vec<_> = (0..14).filter(|id| records.find(&job(*id)).is_some()).collect();
+        assert_eq!(left, [2, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     }
 
     #[test]

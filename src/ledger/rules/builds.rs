@@ -12,7 +12,7 @@ use crate::metrics::series::cut;
 
 /// Build states that are known and not an end (Buildkite docs, `pipelines/configure/build_states`): a `build.finished`
 /// that carries one is stale. A word that we do not know is taken as an end.
-const NOT_TERMINAL: &[&str] = &["scheduled", "running", "canceling", "waiting", "failing", "creating"];
+const NOT_TERMINAL: &[&str] = &["scheduled", "running", "blocked", "canceling", "waiting", "failing", "creating"];
 
 /// States whose duration is observed.
 const TIMED: &[&str] = &["passed", "failed", "canceled"];

@@ -21,7 +21,7 @@ use super::rules::{Book, Delta, Settings};
 use super::store::{Batch, Memory, Store, StoreError};
 use super::{Ledger, NotAdded, Overloaded, Total, lock};
 use crate::config::Config;
-use crate::event::{Event, Timestamp};
+use crate::event::{Event, EventName, Timestamp};
 use crate::health::{Health, Part};
 use crate::metrics::catalogue::Catalogue;
 use crate::metrics::labels::Labeler;
@@ -136,6 +136,16 @@ pub fn start(
             (Box::new(store), loaded.book, loaded.table, is_restored)
         }
     };
+    // From the start, so that a first increment is seen.
+    for phase in Phase::ALL {
+        own.in_flight_expired.with_label_values(&[phase.as_str()]);
+    }
+    for event in [EventName::BuildRunning, EventName::JobStarted] {
+        own.events_missing.with_label_values(&[event.as_str()]);
+    }
+    for family in catalogue.iter().filter(|family| family.enabled) {
+        own.series_overflow.with_label_values(&[family.family.name]);
+    }
     let table = Arc::new(Mutex::new(table));
     let (commands, queue) = mpsc::channel(QUEUE);
     let writer = Writer {

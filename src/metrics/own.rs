@@ -77,6 +77,18 @@ words! {
     }
 }
 
+/// Kinds of `kitepush_anomalies_total`.
+const ANOMALIES: [&str; 8] = [
+    "negative_wait",
+    "negative_duration",
+    "negative_time_to_failing",
+    "negative_blocked_time",
+    "record_evicted",
+    "in_flight_full",
+    "second_writer",
+    "invalid_family",
+];
+
 /// What a family of [`Own`] is, whether it has series yet or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
@@ -284,6 +296,9 @@ impl Own {
         };
         for outcome in ["ok", "failed"] {
             own.commits.with_label_values(&[outcome]);
+        }
+        for kind in ANOMALIES {
+            own.anomalies.with_label_values(&[kind]);
         }
         own
     }

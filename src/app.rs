@@ -213,7 +213,8 @@ impl Application {
             error = self.admin.failed() => Some(error),
         };
         self.health.enter(Stage::Stopping);
-        tracing::info!(delay = ?self.shutdown_delay, timeout = ?self.shutdown_timeout, "stopping");
+        let [delay, timeout] = [self.shutdown_delay, self.shutdown_timeout].map(humantime::format_duration);
+        tracing::info!(%delay, %timeout, "stopping");
         tokio::select! {
             () = sleep(self.shutdown_delay) => {}
             () = hurry => {}

@@ -53,6 +53,7 @@ impl Rooms {
         }
         let full = ledger.clone();
         let last = ledger.clone();
+        let is_kept = config.state.path.is_some();
         let ending: Ending = Box::new(move |deadline: Instant| {
             Box::pin(async move {
                 if timeout_at(deadline.into(), last.stop()).await.is_err() {
@@ -61,7 +62,12 @@ impl Rooms {
                 if let Some(pusher) = pusher
                     && let FinalPush::Failed(why) = pusher.stop(deadline).await
                 {
-                    tracing::warn!(why, "the final push failed; the totals are pushed after the next start");
+                    let then = if is_kept {
+                        "the totals are pushed after the next start"
+                    } else {
+                        "what was counted since the last push is lost"
+                    };
+                    tracing::warn!(why, "the final push failed; {then}");
                 }
             })
         });

@@ -30,10 +30,10 @@ impl Explain {
             let facts = reader.facts(&Entity::new(kind, &self.id)).context("state.path")?;
             for fact in facts {
                 if !found {
-                    println!("{:<26}{:<8}{:<36}by the payload", "arrived", "what", "counted as");
+                    super::say(format_args!("{:<26}{:<8}{:<35} by the payload", "arrived", "what", "counted as"))?;
                 }
                 found = true;
-                println!("{}", line(kind, &fact));
+                super::say(line(kind, &fact))?;
             }
         }
         if !found {
@@ -54,7 +54,7 @@ fn line(kind: EntityKind, fact: &Fact) -> String {
         counted.push(format!("({word})"));
     }
     let at = fact.at.map_or_else(|| "-".to_owned(), time);
-    format!("{:<26}{:<8}{:<36}{at}", time(fact.counted_at), kind.as_str(), counted.join(" "))
+    format!("{:<26}{:<8}{:<35} {at}", time(fact.counted_at), kind.as_str(), counted.join(" "))
 }
 
 fn time(time: Timestamp) -> String {

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) struct Healthcheck {
     #[command(flatten)]
     config: ConfigFile,
-    /// The readiness URL, instead of that of the configuration's admin listener.
+    /// The readiness URL, instead of that of the configuration's admin listener; without a path, /readyz.
     #[arg(long, conflicts_with = "config")]
     url: Option<Url>,
 }
@@ -26,7 +26,12 @@ pub(super) struct Healthcheck {
 impl Healthcheck {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (url, trust) = match self.url {
-            Some(url) => (url, Trust::System),
+            Some(mut url) => {
+                if url.path() == "/" {
+                    url.set_path("/readyz");
+                }
+                (url, Trust::System)
+            }
             None => {
                 // Opens no secrets and repeats no warnings: it runs every few seconds.
                 let config = Loaded::read(self.config.config.as_deref(), &Environment::of_process()).finish()?;
@@ -46,8 +51,7 @@ impl Healthcheck {
         if !status.is_success() {
             bail!("{url} answers {}: {}", status.as_u16(), text.trim());
         }
-        println!("{}", text.trim());
-        Ok(())
+        Ok(super::say(text.trim())?)
     }
 }
 

@@ -106,7 +106,10 @@ fn json(catalogue: &Catalogue) -> anyhow::Result<String> {
         }
         family
     });
-    Ok(serde_json::to_string_pretty(&counted.collect::<Vec<_>>())? + "\n")
+    let own = own()?.into_iter().map(|Described { name, kind, labels, help }| {
+        serde_json::json!({"name": name, "type": kind, "labels": labels, "help": help})
+    });
+    Ok(serde_json::to_string_pretty(&counted.chain(own).collect::<Vec<_>>())? + "\n")
 }
 
 fn sources() -> String {

@@ -12,13 +12,15 @@ mod serve;
 mod sign;
 mod totals;
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Environment, Loaded, Problem, Problems, files};
+use crate::config::{Config, Environment, Loaded, Problem, Problems, Warning, files};
 use crate::metrics::catalogue::Catalogue;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (revision {})", crate::VERSION, crate::REVISION));
@@ -105,22 +107,33 @@ enum Files {
 impl ConfigFile {
     /// Reads and validates everything; warnings go to standard error, unless the command only looks.
     fn load(&self, files: Files) -> Result<Config, Problems> {
-        let mut loaded = Loaded::read(self.config.as_deref(), &Environment::of_process()).and(catalogue_problems);
-        if files == Files::Opened {
-            loaded = loaded.and(files::problems);
-        }
+        let loaded = self.read(files);
         if files != Files::LeftAlone {
-            for warning in loaded.warnings() {
-                eprintln!("warning: {warning}");
-            }
+            warn(loaded.warnings());
         }
         loaded.finish()
+    }
+
+    fn read(&self, files: Files) -> Loaded {
+        let loaded = Loaded::read(self.config.as_deref(), &Environment::of_process()).and(catalogue_problems);
+        if files == Files::Opened { loaded.and(files::problems) } else { loaded }
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
     }
 }
 
 /// Family names, label sources and label names that only the catalogue can judge.
 fn catalogue_problems(config: &Config) -> Vec<Problem> {
     Catalogue::new(&config.families, &config.labels).err().unwrap_or_default()
+}
+
+/// Prints a line; an error when nobody reads it any more.
+fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
 }
 
 /// For commands that talk HTTP: one thread is plenty.

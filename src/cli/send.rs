@@ -1,6 +1,6 @@
 //! `kitepush send`: what Buildkite does, from a terminal.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::client::{self, Trust, cause, unix_now};
+use super::say;
 use crate::config::files::{self, SecretBytes};
 use crate::webhook::signature;
 
@@ -87,20 +88,21 @@ async fn send_all(
     let mut refused = 0;
     let mut latencies = Vec::with_capacity(sent);
     for (name, body) in bodies {
-        let ended = send(client, url, secret, &name, body).await;
+        let ended = send(client, url, secret, &name, body).await?;
         refused += usize::from(!ended.accepted);
         latencies.push(ended.latency);
     }
     latencies.sort();
     let (median, most) = (latencies[(sent - 1) / 2], latencies[sent - 1]);
-    println!("{sent} sent, {} accepted; latency p50 {}, max {}", sent - refused, millis(median), millis(most));
+    let accepted = sent - refused;
+    say(format_args!("{sent} sent, {accepted} accepted; latency p50 {}, max {}", millis(median), millis(most)))?;
     match refused {
         0 => Ok(()),
         _ => bail!("{refused} of {sent} not accepted"),
     }
 }
 
-async fn send(client: &Client, url: &Url, secret: &SecretBytes, name: &str, body: Vec<u8>) -> Ended {
+async fn send(client: &Client, url: &Url, secret: &SecretBytes, name: &str, body: Vec<u8>) -> io::Result<Ended> {
     #[derive(Deserialize)]
     struct Named<'a> {
         #[serde(borrow)]
@@ -135,15 +137,15 @@ async fn send(client: &Client, url: &Url, secret: &SecretBytes, name: &str, body
             let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
             let what = answer.outcome.or(answer.error).unwrap_or_else(|| "no outcome".to_owned());
             let why = answer.message.map(|message| format!(": {message}")).unwrap_or_default();
-            println!("{} {what:<10} {shown:>10}  {name}{why}", status.as_u16());
+            say(format_args!("{} {what:<10} {shown:>10}  {name}{why}", status.as_u16()))?;
             status.is_success()
         }
         Err(error) => {
-            println!("--- {:<10} {shown:>10}  {name}: {}", "unreached", cause(&error));
+            say(format_args!("--- {:<10} {shown:>10}  {name}: {}", "unreached", cause(&error)))?;
             false
         }
     };
-    Ended { accepted, latency }
+    Ok(Ended { accepted, latency })
 }
 
 fn millis(duration: Duration) -> String {

@@ -10,8 +10,14 @@ use crate::app::Application;
 use crate::telemetry;
 
 pub(super) fn run(config: &ConfigFile) -> anyhow::Result<()> {
-    let config = config.load(Files::Opened)?;
+    let loaded = config.read(Files::Opened);
+    let warnings = loaded.warnings().to_vec();
+    // Without a configuration there is no log yet.
+    let config = loaded.finish().inspect_err(|_| super::warn(&warnings))?;
     telemetry::start(&config.log)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     // One thread to start and stop the others: the listeners, the ledger and the push loop have their own.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {

@@ -26,7 +26,7 @@ impl Sign {
         let secret = files::read_secret(&self.secret_file)?;
         let mut body = Vec::new();
         std::io::stdin().read_to_end(&mut body).context("cannot read the body from standard input")?;
-        println!("{}", signature::sign(secret.expose_secret(), self.timestamp.unwrap_or_else(unix_now), &body));
-        Ok(())
+        let timestamp = self.timestamp.unwrap_or_else(unix_now);
+        Ok(super::say(signature::sign(secret.expose_secret(), timestamp, &body))?)
     }
 }

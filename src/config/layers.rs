@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::{Map, Source, Value, ValueKind};
 
-use super::setting::{Section, Setting, Shape, nearest};
+use super::setting::{Section, Setting, Shape, nearest, nearest_or_all};
 use super::{Config, Problem, Warning, yaml};
 
 /// What the `config` crate says of a value from an environment variable.
@@ -51,7 +51,9 @@ impl Environment {
                 } else {
                     environment.problems.push(Problem::new(name, "must be UTF-8"));
                 }
-            } else if let Some((meant, ..)) = known.iter().find(|(known, ..)| known.replace("__", "_") == name) {
+            } else if let Some((meant, ..)) =
+                known.iter().find(|(known, ..)| known.replace("__", "_") == name.replace("__", "_"))
+            {
                 environment.warnings.push(Warning::new(name, format!("is not read; did you mean {meant}?")));
             }
         }
@@ -140,7 +142,7 @@ pub(super) fn read(
     root.retain(|key, _| {
         let known = Config::KEYS.iter().any(|(known, _)| known == key);
         if !known {
-            let hint = nearest(key, Config::KEYS.iter().map(|(known, _)| *known));
+            let hint = nearest_or_all(key, Config::KEYS);
             problems.push(Problem::new(key, format!("is not a known key{hint}")));
         }
         known

@@ -197,7 +197,11 @@ impl Setting for Url {
             return refuse(problems, key, FORM);
         };
         if !matches!(url.scheme(), "http" | "https") {
-            return refuse(problems, key, format!("{FORM}: scheme http or https, is {}", url.scheme()));
+            return refuse(
+                problems,
+                key,
+                format!("{FORM}: it must begin with http:// or https://, not with {}:", url.scheme()),
+            );
         }
         Some(url)
     }

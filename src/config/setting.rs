@@ -164,6 +164,13 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clo
         .unwrap_or_default()
 }
 
+/// [`nearest`], or when none is near all keys that there are.
+pub(super) fn nearest_or_all(word: &str, keys: &[(&str, Shape)]) -> String {
+    let known = keys.iter().map(|(key, _)| *key);
+    let hint = nearest(word, known.clone());
+    if hint.is_empty() { format!("; there are {}", known.collect::<Vec<_>>().join(", ")) } else { hint }
+}
+
 /// What a value is, for messages that must not show it: where a list, a map or a text is due may stand a secret.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value.kind {
@@ -200,7 +207,7 @@ impl<T: Section> Setting for T {
         let path = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
         for name in table.keys().collect::<BTreeSet<_>>() {
             if !T::KEYS.iter().any(|(known, _)| known == name) {
-                let hint = nearest(name, T::KEYS.iter().map(|(known, _)| *known));
+                let hint = nearest_or_all(name, T::KEYS);
                 problems.push(Problem::new(path(name), format!("is not a known key{hint}")));
             }
         }

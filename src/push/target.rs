@@ -260,7 +260,9 @@ async fn refusal(mut response: Response, credentials: &Credentials) -> Failure {
             break;
         }
     }
-    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(|to| credentials.hide(to));
+    // Without its query, in which logins hand tokens on.
+    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()?.split(['?', '#']).next());
+    let location = location.map(|to| credentials.hide(to));
     let words = credentials.hide(&String::from_utf8_lossy(&words));
     Failure::of_status(response.status(), &words_of(words.as_bytes()), location.as_deref())
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod attack;
 mod cardinality;
+mod command_line;
 mod crash;
 mod disk_full;
 mod docs;

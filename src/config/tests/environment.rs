@@ -103,6 +103,8 @@ fn a_single_underscore_is_warned_about() {
     let loaded = with("", &[("KITEPUSH_PUSH_URL", "http://env:9091")]);
     let warning = "KITEPUSH_PUSH_URL: is not read; did you mean KITEPUSH__PUSH__URL?";
     assert_eq!(loaded.warnings()[0].to_string(), warning);
+    let loaded = with("", &[("KITEPUSH_PUSH__URL", "http://env:9091")]);
+    assert!(loaded.warnings()[0].to_string().ends_with("did you mean KITEPUSH__PUSH__URL?"));
 }
 
 #[cfg(unix)]

@@ -46,7 +46,10 @@ fn yaml_itself() {
 fn unknown_keys() {
     check(&[
         ("pusher: {}", "pusher: is not a known key; did you mean push?"),
-        ("webhook: {}", "webhook: is not a known key"),
+        (
+            "webhook: {}",
+            "webhook: is not a known key; there are policy, server, admin, auth, state, labels, families, push, log",
+        ),
         ("push: {URL: 'http://a'}", "push.URL: is not a known key; did you mean url?"),
         ("push: {http: {basic_atuh: {}}}", "push.http.basic_atuh: is not a known key; did you mean basic_auth?"),
         (
@@ -136,11 +139,11 @@ fn values_of_the_wrong_kind() {
         ("push: {url: pushgateway}", "push.url: must be a URL such as http://pushgateway:9091"),
         (
             "push: {url: 'pushgateway:9091'}",
-            "push.url: must be a URL such as http://pushgateway:9091: scheme http or https, is pushgateway",
+            "push.url: must be a URL such as http://pushgateway:9091: it must begin with http:// or https://, not with pushgateway:",
         ),
         (
             "push: {url: 'ftp://a'}",
-            "push.url: must be a URL such as http://pushgateway:9091: scheme http or https, is ftp",
+            "push.url: must be a URL such as http://pushgateway:9091: it must begin with http:// or https://, not with ftp:",
         ),
     ]);
 }
@@ -379,7 +382,7 @@ fn push() {
         ("push: {http: {headers: {X-A: \"a\\r\\nb\"}}}", "push.http.headers.X-A: must not contain control characters"),
         (
             "push: {http: {proxy_url: 'socks5://a'}}",
-            "push.http.proxy_url: must be a URL such as http://pushgateway:9091: scheme http or https, is socks5",
+            "push.http.proxy_url: must be a URL such as http://pushgateway:9091: it must begin with http:// or https://, not with socks5:",
         ),
     ]);
 }

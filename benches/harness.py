@@ -160,7 +160,8 @@ def gateway():
     """A Pushgateway; its URL."""
     port = free_port()
     program = shutil.which("prometheus-pushgateway") or sys.exit("please install prometheus-pushgateway")
-    spawn([program, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"], stderr=subprocess.DEVNULL)
+    spawn([program, f"--web.listen-address=127.0.0.1:{port}", "--persistence.file=", "--log.level=error"],
+          stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     for _ in range(500):
         try:

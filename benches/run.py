@@ -116,6 +116,8 @@ def memory():
     table(["", "MiB"], ["after the first pushes", judge("resident at 10,000 series", f"{idle:.0f}", idle < 64)],
           ["after some 40,000 more deliveries", judge("resident at 10,000 series", f"{loaded:.0f}", loaded < 64)])
     print(f"{samples:.0f} samples, {pushes:.0f} pushes\n", flush=True)
+    if samples < 60_000 or pushes < 2:
+        missed.append("memory: there were not as many samples and pushes as there should be")
 
 
 def start():

@@ -46,16 +46,19 @@ def main():
             f"{rates['distinct'][-1]:.0f}", f"{constant.resident():.0f}", f"{rates['constant'][-1]:.0f}"])
     time.sleep(3)
     ratio = median([one / other for one, other in zip(rates["distinct"], rates["constant"])])
-    samples = servers["distinct"].metrics()["kitepush_samples"]
+    metrics = servers["distinct"].metrics()
+    samples, pushes = metrics["kitepush_samples"], metrics['kitepush_pushes_total{outcome="ok"}']
     peaks = {name: server.resident("VmHWM") for name, server in servers.items()}
     for server in servers.values():
         server.stop()
-    print(f"## {sent['distinct']} names of each kind, {samples:.0f} samples in the end\n")
+    print(f"## {sent['distinct']} names of each kind, {samples:.0f} samples in the end, {pushes:.0f} pushes\n")
     table(*rows)
     print(f"At most {peaks['distinct']:.0f} MiB resident ({peaks['constant']:.0f} MiB with one name), {ratio:.2f} of the "
           "throughput with one name.", flush=True)
     if samples > 200_000:
         missed.append(f"{samples:.0f} samples are more than labels.limits.samples allows")
+    if pushes < len(rows):
+        missed.append(f"{pushes:.0f} pushes")
     if peaks["distinct"] > 256:
         missed.append(f"{peaks['distinct']:.0f} MiB resident")
     for miss in missed:
